@@ -1,0 +1,86 @@
+/** Starts the demo: reads the environment, opens what it needs, serves until it is told to stop. */
+
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { memoryStore, redisStore, type ClaimStore } from '@sallyport/guard'
+import type { FastifyInstance } from 'fastify'
+import { Redis } from 'ioredis'
+import { loadCertificate } from './certificate.js'
+import { openCompanies } from './companies.js'
+import { readConfig, type Config } from './config.js'
+import { buildServer } from './server.js'
+import { welcomeText } from './welcome.js'
+
+/** How long requests under way may take to end after a signal. */
+const CLOSE_WITHIN_MS = 5_000
+
+try {
+  await start(readConfig(process.env))
+} catch (error) {
+  console.error(`Sallyport demo: ${messageOf(error)}`)
+  process.exitCode = 1
+}
+
+async function start (config: Config): Promise<void> {
+  const { dataFolder: folder, host } = config
+  const companies = await openCompanies({
+    folder,
+    onUnreadable: (error) => console.error(`companies.json can't be read, so the companies stay as they were: ${messageOf(error)}`)
+  })
+  const certificate = config.tls ? await loadCertificate({ folder, host, now: Date.now() }) : undefined
+  const redis = config.redisUrl === undefined ? undefined : createRedis(config.redisUrl)
+  const claimStore: ClaimStore = redis === undefined ? memoryStore() : redisStore(redis, { prefix: 'sallyport-demo:' })
+  const app = await buildServer(config, { companies, claimStore, certificate })
+  app.addHook('onClose', () => { redis?.disconnect() })
+
+  try {
+    // It is said when Redis is out of reach, and tried again: no reason not to start.
+    await redis?.connect().catch(ignore)
+    await app.listen({ port: config.port, host })
+  } catch (error) {
+    await app.close()
+    throw error
+  }
+  console.log(welcomeText({ origin: originOf(app, config), policies: app.printPolicies(), dataFolder: folder, certificate, pid: process.pid }))
+  process.on('SIGUSR2', () => printReports(app))
+  // npm hands a Ctrl+C on to a process that has had it already, so a second signal means nothing; the time limit holds.
+  await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
+  process.on('SIGINT', ignore).on('SIGTERM', ignore)
+  await closeInTime(app)
+}
+
+/** Never queues and never sends twice: while Redis is away, one-shot tokens are answered 503, and everything else is served. */
+function createRedis (url: string): Redis {
+  const client = new Redis(url, { enableOfflineQueue: false, maxRetriesPerRequest: 0, socketTimeout: 1_000, lazyConnect: true })
+  let isDown = false
+  return client.on('ready', () => { isDown = false }).on('error', ({ message }) => {
+    if (!isDown) console.error(`Redis is out of reach: ${message}`)
+    isDown = true
+  })
+}
+
+function originOf (app: FastifyInstance, { tls, host }: Config): string {
+  const { port } = app.server.address() as AddressInfo
+  const name = ['127.0.0.1', '::1', '0.0.0.0', '::', 'localhost'].includes(host) ? 'localhost' : host.includes(':') ? `[${host}]` : host
+  return `${tls ? 'https' : 'http'}://${name}:${port}`
+}
+
+function printReports ({ reports }: FastifyInstance): void {
+  for (const [name, report] of reports) console.log(`${name}: ${JSON.stringify(report(), undefined, 2)}`)
+}
+
+async function closeInTime (app: FastifyInstance): Promise<void> {
+  const limit = setTimeout(() => {
+    console.error('Requests are still under way after 5 seconds; their connections are closed now.')
+    app.server.closeAllConnections()
+  }, CLOSE_WITHIN_MS)
+  await app.close()
+  clearTimeout(limit)
+  printReports(app)
+}
+
+function messageOf (error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function ignore (): void { /* nothing is to be done */ }

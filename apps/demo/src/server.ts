@@ -1,0 +1,71 @@
+/** Builds the server: what holds for all systems, and one encapsulated scope for each. Listens to nothing by itself. */
+
+import helmet from '@fastify/helmet'
+import { guard, open, problemDetails, type ClaimStore, type Decision } from '@sallyport/guard'
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Certificate } from './certificate.js'
+import type { Companies } from './companies.js'
+import type { Config } from './config.js'
+import { departments } from './departments.js'
+
+export interface Dependencies {
+  readonly companies: Companies
+  readonly claimStore: ClaimStore
+  /** Without one the server speaks plain HTTP, and lets pass only what a trusted proxy says came over HTTPS. */
+  readonly certificate?: Pick<Certificate, 'cert' | 'key'> | undefined
+  /** Milliseconds since the epoch. Default: `Date.now`. */
+  readonly clock?: () => number
+  /** Where log lines go. Default: the standard output. */
+  readonly log?: { readonly write: (line: string) => void }
+}
+
+/** What an operator may want to know of a running system. */
+type Report = () => object
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Reports by name; each system adds its own. */
+    readonly reports: Map<string, Report>
+  }
+}
+
+const MAX_BODY_BYTES = 65_536
+const REQUEST_TIMEOUT_MS = 30_000
+
+export async function buildServer (config: Config, { companies, claimStore, certificate, clock, log }: Dependencies): Promise<FastifyInstance> {
+  const app: FastifyInstance = Fastify({
+    ...(certificate !== undefined && { https: { cert: certificate.cert, key: certificate.key } }),
+    ...(config.trustProxy.length > 0 && { trustProxy: [...config.trustProxy] }),
+    logger: { level: config.logLevel, ...(log !== undefined && { stream: log }) },
+    bodyLimit: MAX_BODY_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    frameworkErrors: (error, request, reply) => { problemDetails(error, request, reply) },
+    // A body is taken as it was sent, or refused.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false } }
+  })
+  app.decorate('reports', new Map<string, Report>())
+  app.setErrorHandler(problemDetails)
+  app.setNotFoundHandler((request, reply) => problemDetails({ statusCode: 404, code: 'ERR_DEMO_ROUTE_UNKNOWN', message: 'There is nothing here' }, request, reply))
+  // A shared cache spares only answers to requests with `Authorization` (RFC 9111 section 3.5); here credentials have headers of their own.
+  app.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })
+  // Browsers keep HSTS by host and not by port: told so for localhost, they would refuse every other server that runs there.
+  await app.register(helmet, { strictTransportSecurity: certificate === undefined })
+  await app.register(guard, {
+    audit: 'enforce',
+    requireHttps: true,
+    realm: 'sallyport-demo',
+    onDecision: (decision) => { logDecision(app, decision) },
+    ...(clock !== undefined && { clock })
+  })
+
+  app.get('/health', { onRequest: open('liveness probe') }, async () => ({ status: 'ok' }))
+  await app.register(departments, { prefix: '/departments/v3/core', companies, claimStore, legacy: config.legacy })
+  return app
+}
+
+/** The true reason of a refusal is for the operator alone. Of what lies beneath it only the message: error objects carry commands, and commands passwords. */
+function logDecision ({ log }: FastifyInstance, { cause, ...decision }: Decision): void {
+  if (decision.outcome === 'passed') log.debug({ decision }, 'passed')
+  else if (decision.outcome === 'unavailable') log.error({ decision, cause: cause instanceof Error ? cause.message : undefined }, 'unavailable')
+  else log.info({ decision }, 'refused')
+}

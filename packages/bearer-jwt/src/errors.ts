@@ -1,0 +1,31 @@
+/** What bearer-jwt refuses with. */
+
+import { defineRefusals, type RefusalEntry } from '@sallyport/guard'
+
+export const bearerJwtRefusals = {
+  /** No bearer token was presented. */
+  ERR_BEARER_JWT_TOKEN_MISSING: { outcome: 'absent', message: 'A bearer token is required' },
+  /** Malformed, signed by an unknown key, or wrongly signed: one code, so that nothing can be learned by trying. */
+  ERR_BEARER_JWT_TOKEN_INVALID: { outcome: 'rejected', message: 'The bearer token is not valid' },
+  /** More than one token was presented, or one in more than one place. */
+  ERR_BEARER_JWT_TOKEN_AMBIGUOUS: { outcome: 'rejected', message: 'More than one bearer token was presented' },
+  /** Rightly signed, but not valid at this time. */
+  ERR_BEARER_JWT_TOKEN_EXPIRED: { outcome: 'rejected', message: 'The bearer token is not valid at this time' },
+  /** Rightly signed, but a claim is missing, of the wrong type, or not what this API asks for. */
+  ERR_BEARER_JWT_CLAIMS_INVALID: { outcome: 'rejected', message: 'The bearer token does not hold the claims that are required' },
+  /** A token that may be used once was used before. */
+  ERR_BEARER_JWT_TOKEN_REUSED: { outcome: 'rejected', message: 'The bearer token was used before' },
+  /** The token is right, but lacks a scope that this route asks for. */
+  ERR_BEARER_JWT_SCOPE_INSUFFICIENT: { outcome: 'forbidden', message: 'The bearer token lacks a scope that is required here' },
+  /** The key resolver failed, or answered with a key that may not be used. */
+  ERR_BEARER_JWT_KEYS_UNAVAILABLE: { outcome: 'unavailable', message: 'The bearer token can not be judged now' }
+} as const satisfies Record<string, RefusalEntry>
+
+export type BearerJwtRefusalCode = keyof typeof bearerJwtRefusals
+
+/**
+ * Reason codes behind the refusals; they reach decision events only.
+ * `malformed`, `algorithm`, `critical-header`, `unknown-key`, `signature`, `expired`, `not-yet-valid`, `too-old`, `lifetime`,
+ * `claim-type`, `claim-missing`, `issuer`, `audience`, `type`, `tenant`, `identity`, `dated-before-store`, `resolver`, `resolved-key`.
+ */
+export const refusal = defineRefusals<BearerJwtRefusalCode>(bearerJwtRefusals)

@@ -1,0 +1,104 @@
+/** Splits and decodes a compact JWS (RFC 7515 section 3.1), strictly: one spelling for one token, no surprises in JSON. */
+
+import { refusal } from './errors.js'
+
+export type JwtClaims = Readonly<Record<string, unknown>>
+
+export interface JwtHeader {
+  readonly alg: string
+  readonly kid: string | undefined
+  readonly typ: string | undefined
+}
+
+/** A token's parts, not yet believed. */
+export interface ParsedToken {
+  readonly token: string
+  readonly header: JwtHeader
+  readonly claims: JwtClaims
+}
+
+/** Deeper JSON than any honest claim, and shallow enough for every recursive walker after us. */
+const MAX_DEPTH = 32
+const MAX_HEADERS = 100
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const headers = new Map<string, JwtHeader>()
+
+export function parseToken (token: string): ParsedToken {
+  const first = token.indexOf('.')
+  const second = token.indexOf('.', first + 1)
+  if (first < 1 || second < 0 || token.indexOf('.', second + 1) >= 0) throw malformed()
+  const signature = token.slice(second + 1)
+  if (!isBase64Url(signature)) throw malformed()
+  const header = parseHeader(token.slice(0, first))
+  const claims = parseSegment(token.slice(first + 1, second))
+  clean(claims)
+  return { token, header, claims }
+}
+
+/** Callers sign with the same header again and again: what it says is remembered, for so many of them. */
+function parseHeader (segment: string): JwtHeader {
+  const known = headers.get(segment)
+  if (known !== undefined) return known
+  const header = readHeader(parseSegment(segment))
+  if (headers.size < MAX_HEADERS && segment.length < 256) headers.set(segment, header)
+  return header
+}
+
+function readHeader (header: Record<string, unknown>): JwtHeader {
+  const { alg, kid, typ } = ownOf(header)
+  if (typeof alg !== 'string') throw malformed()
+  if (kid !== undefined && typeof kid !== 'string') throw malformed()
+  if (typ !== undefined && typeof typ !== 'string') throw malformed()
+  // No extension is understood here (RFC 7515 section 4.1.11), and these two change what was signed (RFC 7797, RFC 7516).
+  if (['crit', 'b64', 'zip'].some((name) => Object.hasOwn(header, name))) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'critical-header' })
+  return Object.freeze({ alg, kid, typ })
+}
+
+function ownOf (header: Record<string, unknown>): Record<'alg' | 'kid' | 'typ', unknown> {
+  const own = (name: string): unknown => Object.hasOwn(header, name) ? header[name] : undefined
+  return { alg: own('alg'), kid: own('kid'), typ: own('typ') }
+}
+
+/** A JSON object from one base64url part of a token. */
+export function parseSegment (segment: string): Record<string, unknown> {
+  if (segment === '' || !isBase64Url(segment)) throw malformed()
+  let value: unknown
+  try {
+    value = JSON.parse(utf8.decode(Buffer.from(segment, 'base64url')))
+  } catch {
+    throw malformed()
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw malformed()
+  return value as Record<string, unknown>
+}
+
+/** Only the alphabet, only whole bytes, and no spare bits: each token has one spelling, so lists of tokens can be trusted. */
+export function isBase64Url (text: string): boolean {
+  if (!/^[A-Za-z0-9_-]*$/.test(text)) return false
+  const rest = text.length % 4
+  if (rest === 0) return true
+  const last = text.at(-1)!
+  return rest === 2 ? 'AQgw'.includes(last) : rest === 3 && 'AEIMQUYcgkosw048'.includes(last)
+}
+
+/** Removes `__proto__` members, which `Object.assign` would act upon, and freezes everything, so that no handler can change what another sees. */
+function clean (root: object): void {
+  let level: object[] = [root]
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > MAX_DEPTH) throw malformed()
+    const next: object[] = []
+    for (const value of level) {
+      if (Object.hasOwn(value, '__proto__')) delete (value as Record<string, unknown>)['__proto__']
+      for (const inner of Object.values(value) as unknown[]) {
+        if (typeof inner === 'object' && inner !== null) next.push(inner)
+      }
+      Object.freeze(value)
+    }
+    level = next
+  }
+}
+
+function malformed (): Error {
+  return refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'malformed' })
+}

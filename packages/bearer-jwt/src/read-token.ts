@@ -1,0 +1,51 @@
+/** Finds the token in a request: exactly one, in exactly one place. */
+
+import type { FastifyRequest } from 'fastify'
+import { headerValues } from '@sallyport/guard'
+import { refusal } from './errors.js'
+
+/** Where a token may stand. */
+export type TokenSource
+  /** `Authorization: Bearer <token>`, the scheme in any case (RFC 6750 section 2.1); another header or scheme if named. */
+  = { readonly header: string, readonly scheme: string }
+  /** A header that holds the bare token: `{ header: 'JWT' }`. */
+    | { readonly header: string }
+  /** A cookie by its exact name. */
+    | { readonly cookie: string }
+
+/** Every token in the sources, as texts; a header without the right scheme holds none. */
+export function findTokens (request: FastifyRequest, sources: readonly TokenSource[]): readonly string[] {
+  if (sources.length === 1) return tokensIn(request, sources[0]!)
+  return sources.flatMap((source) => tokensIn(request, source))
+}
+
+/** The one token. Throws if it is empty, too long, repeated or joined with another, or presented in two places. */
+export function readToken (tokens: readonly string[], maxTokenBytes: number): string {
+  const [token] = tokens
+  if (tokens.length !== 1) throw refusal('ERR_BEARER_JWT_TOKEN_AMBIGUOUS')
+  if (token === undefined || token === '' || token.length > maxTokenBytes) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'malformed' })
+  return token
+}
+
+function tokensIn (request: FastifyRequest, source: TokenSource): readonly string[] {
+  if ('cookie' in source) return cookieValues(request, source.cookie)
+  const values = headerValues(request, source.header)
+  if (!('scheme' in source)) return values
+  // More than one field line can't be an honest client's, whichever of them is ours.
+  const ours = values.filter((value) => hasScheme(value, source.scheme))
+  if (ours.length === 0) return ours
+  return values.map((value) => hasScheme(value, source.scheme) ? value.slice(source.scheme.length).replace(/^ +/, '') : '')
+}
+
+/** The scheme in any case, then an end, or something that can't belong to its name. */
+function hasScheme (value: string, scheme: string): boolean {
+  if (value.length < scheme.length || value.slice(0, scheme.length).toLowerCase() !== scheme) return false
+  return value.length === scheme.length || !/[\w!#$%&'*+.^`|~-]/.test(value.charAt(scheme.length))
+}
+
+function cookieValues (request: FastifyRequest, name: string): readonly string[] {
+  return headerValues(request, 'cookie').flatMap((line) => line.split(';')).flatMap((pair) => {
+    const at = pair.indexOf('=')
+    return at > 0 && pair.slice(0, at).trim() === name ? [pair.slice(at + 1).trim()] : []
+  })
+}

@@ -1,0 +1,304 @@
+/** Judges one request by one policy. Nothing here changes the world: claims are collected, and made when all has passed. */
+
+import type { FastifyRequest } from 'fastify'
+import { joinChallenges } from './challenge.js'
+import { hideCredentials, type CredentialSource } from './credentials.js'
+import { isAuthError, refusal, withChallenge, type AuthError } from './errors.js'
+import { isWatched, publishDecision } from './events.js'
+import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
+import { isAmbient, isPresented, leavesOf, presenceOf, type GuardNode, type PolicyNode } from './policy.js'
+import { inTime, isThenable } from './resolver.js'
+import { beginState, type DueClaim, type Judged, type RequestState } from './state.js'
+
+/** A refusal is a value inside the composition, so that the way through a request goes straight; `undefined` has passed. */
+type Verdict = AuthError | undefined
+type MaybeLater<T> = T | Promise<T>
+
+/** What one run of a policy has proved so far. It becomes part of the request's state only if the whole policy passes. */
+class Trial {
+  readonly request: FastifyRequest
+  readonly state: RequestState
+  passed: readonly Judged[] = []
+  claims: readonly DueClaim[] = []
+  tenant: string | undefined
+  subject: string | undefined
+
+  constructor (request: FastifyRequest, state: RequestState) {
+    this.request = request
+    this.state = state
+    this.tenant = state.principal.tenant
+    this.subject = state.principal.subject
+  }
+
+  /** What this registration answered before, in this policy or an earlier one. */
+  recall (definition: GuardDefinition): Judgement | undefined {
+    return this.state.judged.find((judged) => judged.definition === definition)?.judgement
+  }
+
+  /** Takes what a guard proved, or refuses because it contradicts what another proved. */
+  add (definition: GuardDefinition, judgement: Judgement, claims: readonly Claim[]): Verdict {
+    const tenant = judgement.principal?.tenant
+    const subject = judgement.principal?.subject
+    if (tenant !== undefined && this.tenant !== undefined && tenant !== this.tenant) return refusal('ERR_GUARD_PRINCIPAL_CONFLICT', { reason: 'tenant' })
+    if (subject !== undefined && this.subject !== undefined && subject !== this.subject) return refusal('ERR_GUARD_PRINCIPAL_CONFLICT', { reason: 'subject' })
+    this.tenant ??= tenant
+    this.subject ??= subject
+    for (const claim of claims) if (!this.#isDue(definition, claim)) this.claims = [...this.claims, { claim, definition }]
+    if (!this.passed.some((judged) => judged.definition === definition)) this.passed = [...this.passed, { definition, judgement }]
+    return undefined
+  }
+
+  /** A guard that is written twice claims once. */
+  #isDue (definition: GuardDefinition, { store, key }: Claim): boolean {
+    return [...this.state.claims, ...this.claims].some((due) => due.definition === definition && due.claim.store === store && due.claim.key === key)
+  }
+
+  /** The policy has passed: what it proved is now true of the request, and its claims are due. */
+  accept (): Verdict {
+    const { state } = this
+    if (state.committed && this.claims.length > 0) return refusal('ERR_GUARD_STAGE_LATE')
+    const fresh = this.passed.filter(({ definition }) => !state.passed.some((judged) => judged.definition === definition))
+    state.passed = [...state.passed, ...fresh]
+    state.claims = [...state.claims, ...this.claims]
+    state.principal = mergedPrincipal(state.passed, this.tenant, this.subject)
+    state.refusal = undefined
+    return undefined
+  }
+}
+
+function mergedPrincipal (passed: readonly Judged[], tenant: string | undefined, subject: string | undefined): Principal {
+  const scopes = passed.length === 1
+    ? passed[0]!.judgement.principal?.scopes ?? []
+    : [...new Set(passed.flatMap(({ judgement }) => judgement.principal?.scopes ?? []))]
+  return Object.freeze({
+    ...(tenant !== undefined && { tenant }),
+    ...(subject !== undefined && { subject }),
+    scopes: Object.isFrozen(scopes) ? scopes : Object.freeze([...scopes])
+  })
+}
+
+/** A policy as its hook runs it: with what can be known of it beforehand. */
+export interface CompiledPolicy {
+  readonly node: PolicyNode
+  /** Where its credentials stand, for those that are to be hidden. */
+  readonly sources: readonly CredentialSource[]
+  /** True if a guard of it adds headers to answers. */
+  readonly announces: boolean
+}
+
+export function compilePolicy (node: PolicyNode): CompiledPolicy {
+  const definitions = leavesOf(node).map(({ definition }) => definition)
+  return Object.freeze({
+    node,
+    sources: Object.freeze(definitions.flatMap(({ hideCredentials: hides, credentials }) => hides === false ? [] : credentials)),
+    announces: definitions.some(({ replyHeaders }) => replyHeaders !== undefined)
+  })
+}
+
+/** Runs a policy as a hook: judges, then either hands the request on or refuses it. `done` is called exactly once. */
+export function runPolicy ({ node, sources, announces }: CompiledPolicy, request: FastifyRequest, done: (error?: Error) => void): void {
+  const state = beginState(request)
+  if (state === undefined) { done(refusal('ERR_GUARD_ROUTE_UNSEEN')); return }
+  if (node.kind === 'open') { done(); return }
+  state.sources = state.sources.length === 0 ? sources : [...state.sources, ...sources]
+  const trial = new Trial(request, state)
+  const settle = (verdict: Verdict): void => {
+    const refused = verdict ?? trial.accept()
+    if (refused !== undefined) state.refusal = refused
+    // After the stage that hides, and for a refusal, nobody else will.
+    if (refused !== undefined || state.hidden) hideCredentials(request, state.sources, refused !== undefined)
+    done(refused)
+  }
+  if (announces) announce(node, trial)
+  const verdict = isHttpsMissing(trial) ? refusal('ERR_GUARD_HTTPS_REQUIRED') : judgeNode(node, trial)
+  if (isThenable(verdict)) void verdict.then(settle, () => settle(refusal('ERR_GUARD_JUDGE_FAILED')))
+  else settle(verdict)
+}
+
+function isHttpsMissing ({ request, state }: Trial): boolean {
+  const { requireHttps } = state.runtime
+  if (requireHttps === undefined) return false
+  if (requireHttps === 'socket') return (request.raw.socket as { encrypted?: boolean }).encrypted !== true
+  return request.protocol !== 'https'
+}
+
+/** Remembers whose headers belong on the answer: guards on the way that this request takes, whatever their verdict. */
+function announce (node: PolicyNode, trial: Trial): void {
+  if (node.kind === 'open' || !isPresented(node, trial.request)) return
+  if (node.kind === 'any') announce(node.children.find((child) => isPresented(child, trial.request))!, trial)
+  else if (node.kind === 'all') node.children.forEach((child) => announce(child, trial))
+  else if (node.kind === 'optional') announce(node.child, trial)
+  else if (node.definition.replyHeaders !== undefined) trial.state.announcing = [...trial.state.announcing, node.definition]
+}
+
+function judgeNode (node: PolicyNode, trial: Trial): MaybeLater<Verdict> {
+  switch (node.kind) {
+    case 'guard': return judgeWatched(node, trial)
+    case 'all': return judgeAll(node, trial)
+    case 'any': return judgeAny(node, trial)
+    case 'optional': return isPresented(node.child, trial.request) ? judgeNode(node.child, trial) : undefined
+    case 'open': return undefined
+  }
+}
+
+type AllNode = Extract<PolicyNode, { kind: 'all' }>
+type AnyNode = Extract<PolicyNode, { kind: 'any' }>
+
+/** In the written order, up to the first refusal. A credential missing beside one that was presented is a wrong request, not an anonymous one. */
+function judgeAll (node: AllNode, trial: Trial, from = 0): MaybeLater<Verdict> {
+  for (let i = from; i < node.children.length; i++) {
+    const verdict = judgeNode(node.children[i]!, trial)
+    if (isThenable(verdict)) return verdict.then((later) => later === undefined ? judgeAll(node, trial, i + 1) : refusalOfAll(node, trial, later))
+    if (verdict !== undefined) return refusalOfAll(node, trial, verdict)
+  }
+  return undefined
+}
+
+function refusalOfAll (node: AllNode, { request }: Trial, refused: AuthError): AuthError {
+  if (refused.outcome !== 'absent' || !isPresented(node, request)) return refused
+  return refusal('ERR_GUARD_CREDENTIAL_INCOMPLETE', { challenge: refused.challenge, reason: refused.code })
+}
+
+/** The first presented alternative decides; what comes after it is never asked, so nothing can be downgraded. */
+function judgeAny (node: AnyNode, trial: Trial): MaybeLater<Verdict> {
+  const presented = node.children.find((child) => isPresented(child, trial.request))
+  return presented === undefined ? judgeAmbient(node, trial, 0) : judgeNode(presented, trial)
+}
+
+/** Nothing was presented: what needs nothing presented (addresses) may still pass, in the written order. */
+function judgeAmbient (node: AnyNode, trial: Trial, from: number, first?: AuthError): MaybeLater<Verdict> {
+  for (let i = from; i < node.children.length; i++) {
+    const child = node.children[i]!
+    if (!isAmbient(child)) continue
+    const { passed, claims } = trial
+    const verdict = judgeNode(child, trial)
+    if (isThenable(verdict)) {
+      return verdict.then((later) => {
+        if (later === undefined || later.outcome === 'unavailable') return later
+        Object.assign(trial, { passed, claims })
+        return judgeAmbient(node, trial, i + 1, first ?? later)
+      })
+    }
+    if (verdict === undefined || verdict.outcome === 'unavailable') return verdict
+    Object.assign(trial, { passed, claims })
+    first ??= verdict
+  }
+  return isAmbient(node) ? first : missing(node)
+}
+
+/** One answer that lists every way to authenticate. */
+function missing (node: AnyNode): AuthError {
+  const challenges = leavesOf(node).flatMap(({ definition }) => absent(definition).challenge ?? [])
+  return refusal('ERR_GUARD_CREDENTIAL_MISSING', { challenge: challenges.length === 0 ? undefined : joinChallenges(challenges) })
+}
+
+function judgeWatched (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
+  const { definition } = leaf
+  const listeners = [definition.onDecision, trial.state.runtime.onDecision]
+  if (!isWatched(listeners)) return judgeGuard(leaf, trial)
+  const startedAt = performance.now()
+  const publish = (refused: Verdict): Verdict => {
+    const { matched } = trial.recall(definition) ?? {}
+    publishDecision({ guard: definition.name, request: trial.request, refusal: refused, tenant: trial.tenant, matched, startedAt }, listeners)
+    return refused
+  }
+  const verdict = judgeGuard(leaf, trial)
+  return isThenable(verdict) ? verdict.then(publish) : publish(verdict)
+}
+
+/** One guard: judged at most once per registration and request, then its requirements. */
+function judgeGuard (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
+  const { definition } = leaf
+  const known = trial.recall(definition)
+  if (known !== undefined) return judgeRequirements(leaf, known, trial)
+  if (definition.credentials.length > 0) {
+    const isPresented = presenceOf(definition, trial.request)
+    if (isPresented === false) return absent(definition)
+    if (isPresented === undefined) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'is-presented' })
+  }
+  try {
+    const judgement = definition.judge(trial.request)
+    if (!isThenable(judgement)) return acceptJudgement(leaf, judgement, trial)
+    return inTime(judgement, trial.state.runtime.judgeTimeoutMs, tooSlow).then((later) => acceptJudgement(leaf, later, trial)).catch((error: unknown) => refusedWith(definition, error))
+  } catch (error) {
+    return refusedWith(definition, error)
+  }
+}
+
+/** The refusal of a guard whose credential is not there. */
+function absent ({ missing, challenges }: GuardDefinition): AuthError {
+  let refused: unknown
+  try {
+    refused = missing()
+  } catch (thrown) {
+    refused = thrown
+  }
+  if (isAuthError(refused)) return withChallenge(refused, challenges?.absent)
+  return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-refusal', cause: refused })
+}
+
+function acceptJudgement (leaf: GuardNode, judgement: Judgement, trial: Trial): MaybeLater<Verdict> {
+  if (!isJudgement(judgement, leaf.definition)) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-judgement' })
+  trial.state.judged = [...trial.state.judged, { definition: leaf.definition, judgement }]
+  return judgeRequirements(leaf, judgement, trial)
+}
+
+/** A guard that resolves `undefined`, `true` or an object of its own making, or that proves less than it declares (or another tenant than it may), has not judged. */
+function isJudgement (value: unknown, { proves }: GuardDefinition): value is Judgement {
+  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, 'identity')) return false
+  const { identity, principal, claims } = value as Judgement
+  if (identity === undefined || identity === null || !areClaims(claims) || !areScopes(principal?.scopes)) return false
+  return (['tenant', 'subject'] as const).every((proof) => {
+    const proved = principal?.[proof]
+    if (proves.includes(proof)) return typeof proved === 'string' && proved !== ''
+    return proved === undefined || (proof === 'subject' && typeof proved === 'string')
+  })
+}
+
+function areScopes (scopes: unknown): boolean {
+  return scopes === undefined || (Array.isArray(scopes) && scopes.every((scope) => typeof scope === 'string'))
+}
+
+/** A claim that can't be made must not be lost on the way. */
+function areClaims (claims: unknown): boolean {
+  if (claims === undefined) return true
+  return Array.isArray(claims) && (claims as (Partial<Claim> | undefined)[]).every((claim) => {
+    return typeof claim?.store?.claim === 'function' && typeof claim.store.release === 'function' && typeof claim.key === 'string' &&
+      Number.isFinite(claim.expiresAtMs) && Number.isFinite(claim.storeTimeoutMs)
+  })
+}
+
+function judgeRequirements (leaf: GuardNode, judgement: Judgement, trial: Trial, from = 0, claims = judgement.claims ?? []): MaybeLater<Verdict> {
+  const { definition, requirements } = leaf
+  for (let i = from; i < requirements.length; i++) {
+    try {
+      const more = requirements[i]!.judge(judgement, { request: trial.request, tenant: trial.tenant })
+      if (isThenable(more)) {
+        return inTime(more, trial.state.runtime.judgeTimeoutMs, tooSlow).then(
+          (later) => areClaims(later) ? judgeRequirements(leaf, judgement, trial, i + 1, [...claims, ...later ?? []]) : unclaimable(),
+          (error: unknown) => refusedWith(definition, error)
+        )
+      }
+      if (!areClaims(more)) return unclaimable()
+      if (more !== undefined) claims = [...claims, ...more]
+    } catch (error) {
+      return refusedWith(definition, error)
+    }
+  }
+  return trial.add(definition, judgement, claims)
+}
+
+function unclaimable (): AuthError {
+  return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-claims' })
+}
+
+/** What a guard threw, as a refusal: its own, or `unavailable` if it is no refusal or contradicts `isPresented`. */
+function refusedWith (definition: GuardDefinition, thrown: unknown): AuthError {
+  if (!isAuthError(thrown)) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'threw', cause: thrown })
+  if (thrown.outcome === 'absent') return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'absent-though-presented' })
+  return withChallenge(thrown, definition.challenges?.[thrown.outcome])
+}
+
+function tooSlow (): AuthError {
+  return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'too-slow' })
+}

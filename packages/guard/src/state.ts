@@ -1,0 +1,146 @@
+/** What is known about one request: judgements, the principal, and what has to happen once the policy has passed. */
+
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { CredentialSource } from './credentials.js'
+import { OptionsError, type AuthError } from './errors.js'
+import type { Claim, Guard, GuardDefinition, Judgement, Principal } from './guard.js'
+import type { Decision } from './options.js'
+import { nodeOf, PROTOCOL } from './policy.js'
+
+export const kState = Symbol.for(`sallyport.state/${PROTOCOL}`)
+export const kRuntime = Symbol.for('sallyport.runtime')
+
+/** What one registration of `guard` decided for its scope; shared with every copy of this package. */
+export interface Runtime {
+  readonly protocol: number
+  readonly realm: string
+  readonly judgeTimeoutMs: number
+  readonly clock: () => number
+  /** How HTTPS is judged inside policies; `undefined`: not at all. */
+  readonly requireHttps: 'request' | 'socket' | undefined
+  readonly onDecision: ((decision: Decision) => void) | undefined
+}
+
+/** One registration's answer for this request. */
+export interface Judged {
+  readonly definition: GuardDefinition
+  readonly judgement: Judgement
+}
+
+/** A claim to make, and whose it is. */
+export interface DueClaim {
+  readonly claim: Claim
+  readonly definition: GuardDefinition
+}
+
+export interface RequestState {
+  readonly runtime: Runtime
+  /** Memo: what each registration answered, passed policy or not. */
+  judged: readonly Judged[]
+  /** Of policies that passed. */
+  passed: readonly Judged[]
+  principal: Principal
+  claims: readonly DueClaim[]
+  /** True once claims have been made; a later claim comes too late. */
+  committed: boolean
+  /** Where credentials of the policies stand, also of alternatives that were not asked. */
+  sources: readonly CredentialSource[]
+  /** True once credentials have been hidden. */
+  hidden: boolean
+  /** Guards whose credential was presented and that add headers to the answer. */
+  announcing: readonly GuardDefinition[]
+  refusal: AuthError | undefined
+}
+
+/** What `request.auth` is: read only, and anonymous until a policy has passed. */
+export interface RequestAuth {
+  readonly principal: Principal
+  /** Names of the guards that passed, in order. */
+  readonly via: readonly string[]
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What the guards of this route proved together. */
+    readonly auth: RequestAuth
+  }
+}
+
+/** `null`: no policy has run yet. `late`: none had when claims were due, so a policy that still comes can make none. */
+type WithState = FastifyRequest & { [kState]?: RequestState | 'late' | null }
+
+const anonymous: Principal = Object.freeze({ scopes: Object.freeze([]) })
+const nobody: RequestAuth = Object.freeze({ principal: anonymous, via: Object.freeze([]) })
+
+/** The runtime of the scope an instance belongs to, if `guard` is registered there. Throws for another protocol. */
+export function runtimeOf (app: FastifyInstance): Runtime | undefined {
+  const runtime = (app as { [kRuntime]?: Runtime })[kRuntime]
+  if (runtime !== undefined && runtime.protocol !== PROTOCOL) {
+    throw new OptionsError('@sallyport/guard', 'protocol', `differs: this app already runs another version of @sallyport/guard (protocol ${runtime.protocol}, this one speaks ${PROTOCOL}); install one version`)
+  }
+  return runtime
+}
+
+/** The state of a request so far, or `undefined` when no policy has run. */
+export function knownState (request: FastifyRequest): RequestState | undefined {
+  const known = (request as WithState)[kState]
+  return known === 'late' ? undefined : known ?? undefined
+}
+
+/** The state of a request whose claims are due now; a policy that runs later is told so. */
+export function stateAtCommit (request: FastifyRequest): RequestState | undefined {
+  const state = knownState(request)
+  if (state === undefined) (request as WithState)[kState] = 'late'
+  else state.committed = true
+  return state
+}
+
+/** The state of a request, begun if need be; `undefined` where the request's scope has no `guard`. */
+export function beginState (request: FastifyRequest): RequestState | undefined {
+  const known = (request as WithState)[kState]
+  if (known !== null && known !== undefined && known !== 'late') return known
+  const isLate = known === 'late'
+  const runtime = known === undefined ? undefined : runtimeOf(request.server)
+  if (runtime === undefined) return undefined
+  const state: RequestState = {
+    runtime, judged: [], passed: [], principal: anonymous, claims: [], committed: isLate, sources: [], hidden: isLate, announcing: [], refusal: undefined
+  };
+  (request as WithState)[kState] = state
+  return state
+}
+
+export function authOf (request: FastifyRequest): RequestAuth {
+  const passed = passedOf(request)
+  if (passed.length === 0) return nobody
+  return Object.freeze({ principal: knownState(request)!.principal, via: Object.freeze(passed.map(({ definition }) => definition.name)) })
+}
+
+/** Nothing is true of a refused request, whatever passed before. */
+function passedOf (request: FastifyRequest): readonly Judged[] {
+  const state = knownState(request)
+  return state === undefined || state.refusal !== undefined ? [] : state.passed
+}
+
+/**
+ * The identity that a guard of this route proved, with the guard's own type. Guards derived by `require()` count as the
+ * guard that they come from.
+ * Throws a `TypeError` if that guard did not pass for this request, or if a composition was given instead of a guard.
+ */
+export function identityOf<I, Q extends object> (request: FastifyRequest, guard: Guard<I, Q>): I {
+  const definition = definitionOf(guard)
+  const found = passedOf(request).find((judged) => judged.definition === definition)
+  if (found === undefined) throw new TypeError(`guard "${definition.name}" has not passed for this request`)
+  return found.judgement.identity as I
+}
+
+/** True if that guard passed for this request. */
+export function hasIdentity<I, Q extends object> (request: FastifyRequest, guard: Guard<I, Q>): boolean {
+  const definition = definitionOf(guard)
+  return passedOf(request).some((judged) => judged.definition === definition)
+}
+
+function definitionOf (guard: unknown): GuardDefinition {
+  const node = nodeOf(guard)
+  if (node?.kind !== 'guard') throw new TypeError('identityOf needs a single guard, such as app.bearerJwt')
+  return node.definition
+}

@@ -1,0 +1,144 @@
+import { connect, type AddressInfo, type Socket } from 'node:net'
+import type { FastifyInstance, FastifyServerOptions } from 'fastify'
+import t from 'tap'
+import type { Test } from 'tap'
+import { allOf, anyOf, memoryStore, optional, type Claim, type Policy } from '../src/index.js'
+import { codeOf, guardedApp, keyGuard, MapStore, placeGuard, refusedBy, watchProcess } from './fixtures/guards.js'
+import { rawRequest } from './fixtures/raw-request.js'
+
+const handler = () => 'reached'
+
+// Paths (P-17): what decides is the route that answers, never the text of a URL
+
+const routers: readonly (readonly [string, FastifyServerOptions])[] = [
+  ['with the router as it is', {}],
+  ['with ignoreTrailingSlash', { routerOptions: { ignoreTrailingSlash: true } }],
+  ['with ignoreDuplicateSlashes', { routerOptions: { ignoreDuplicateSlashes: true } }],
+  ['with caseSensitive off', { routerOptions: { caseSensitive: false } }],
+  ['with useSemicolonDelimiter', { routerOptions: { useSemicolonDelimiter: true } as object }],
+  ['with everything loose', { routerOptions: { ignoreTrailingSlash: true, ignoreDuplicateSlashes: true, caseSensitive: false, useSemicolonDelimiter: true } as object }]
+]
+
+const spellings: readonly string[] = [
+  '/admin', '/%61dmin', '/%61%64%6d%69%6e', '/adm%69n', '//admin', '///admin', '/admin/', '/admin//', '/ADMIN', '/Admin', '/aDMIN', '/admin?x', '/admin?', '/admin?/public', '/admin#x',
+  '/admin;', '/admin;x', '/admin;x=1', '/;/admin', '/.;/admin', '/./admin', '/public/../admin', '/public/%2e%2e/admin', '/%2fadmin', '/admin%2f', '/admin%00', '/admin%20', '/admin.',
+  '/admin%3f', '/admin%23', '/admin\\', '\\admin', '/admin%5c', '/%2561dmin', '/admin/../admin', 'http://localhost/admin', 'http://localhost//admin', 'http://other/admin', '/wild/x', '/wild//x', '/WILD/x',
+  '/wild/%2e%2e/admin', '/wild/', '/wild', '/items/1', '/items/%31', '/items/1/', '//items/1', '/items/1;x', '/items//', '/scope/deep', '/scope//deep', '/SCOPE/deep', '/scope/%64eep', '/scope/none', '/scope', '/scope/'
+]
+
+for (const [title, server] of routers) {
+  t.test(`no spelling of a path gets past its guard, ${title}`, async (t) => {
+    const app = await guardedApp(t, {}, server)
+    let handled = 0
+    const counting = () => { handled++; return 'reached' }
+    const alpha = keyGuard('alpha')
+    app.get('/admin', { onRequest: alpha }, counting)
+    app.get('/wild/*', { onRequest: alpha }, counting)
+    app.get('/items/:id', { onRequest: alpha }, counting)
+    await app.register(async (scope) => {
+      scope.protect(alpha)
+      scope.setNotFoundHandler(counting)
+      scope.get('/deep', counting)
+    }, { prefix: '/scope' })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    for (const path of spellings) {
+      for (const method of ['GET', 'HEAD', 'OPTIONS', 'POST', 'QUERY', 'get']) {
+        const { status } = await rawRequest(app, [`${method} ${path} HTTP/1.1`])
+        t.ok([400, 401, 404].includes(status), `${method} ${path}: ${status}`)
+      }
+    }
+    t.equal(handled, 0)
+    const right = ['X-Alpha: pass']
+    t.same([(await rawRequest(app, ['GET /admin HTTP/1.1', ...right])).status, (await rawRequest(app, ['GET /scope/deep HTTP/1.1', ...right])).status], [200, 200])
+    t.equal(handled, 2, 'the right credential gets there')
+  })
+}
+
+t.test('a method that a plugin adds later, and a method override in a header, change nothing', async (t) => {
+  const app = await guardedApp(t)
+  let handled = 0
+  app.addHttpMethod('PROPFIND')
+  app.route({ method: ['PROPFIND', 'GET', 'DELETE'], url: '/admin', onRequest: keyGuard('alpha'), handler () { handled++; return 'reached' } })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  for (const method of ['PROPFIND', 'DELETE', 'HEAD', 'GET']) {
+    t.equal((await rawRequest(app, [`${method} /admin HTTP/1.1`, 'X-HTTP-Method-Override: OPTIONS', 'X-Original-URL: /public', 'X-Rewrite-URL: /public'])).status, 401, method)
+  }
+  t.equal(handled, 0)
+})
+
+t.test('a rewritten URL is judged by the route that it reaches', async (t) => {
+  const app = await guardedApp(t, {}, { rewriteUrl: ({ url = '' }) => url.replace('/public', '/admin') })
+  app.get('/admin', { onRequest: keyGuard('alpha') }, handler)
+  t.equal((await app.inject('/public')).statusCode, 401)
+})
+
+// Composition (P-16)
+
+t.test('an outage opens no door, whatever stands beside it', async (t) => {
+  const down = keyGuard('down', { judge () { throw new Error('connection refused') } })
+  const policies: Readonly<Record<string, Policy>> = {
+    'anyOf(down, good)': anyOf(down, keyGuard('good')),
+    'anyOf(allOf(down, good), other)': anyOf(allOf(down, keyGuard('good')), keyGuard('other')),
+    'optional(down)': optional(down),
+    'allOf(good, down)': allOf(keyGuard('good'), down),
+    'anyOf(place, good)': anyOf(placeGuard('place', { judge () { throw new Error('list unreadable') } }), keyGuard('later'))
+  }
+  for (const [title, onRequest] of Object.entries(policies)) {
+    const app = await guardedApp(t)
+    app.get('/', { onRequest }, handler)
+    const answer = await app.inject({ url: '/', headers: { 'x-down': 'pass', 'x-good': 'pass', 'x-other': 'pass' } })
+    t.same([answer.statusCode, codeOf(answer)], [503, 'ERR_GUARD_JUDGE_FAILED'], title)
+  }
+})
+
+// Floods and races
+
+t.test('ten thousand refused requests leave the claim store empty', async (t) => {
+  const store = memoryStore()
+  const claim: Claim = { store, key: 'k', expiresAtMs: Date.now() + 60_000, storeTimeoutMs: 250, repeated: () => refusedBy('k', 'rejected') }
+  const app = await guardedApp(t)
+  app.get('/', { onRequest: allOf(keyGuard('alpha', { judge: () => ({ identity: 1, claims: [claim] }) }), keyGuard('beta')) }, handler)
+  for (let i = 0; i < 10; i++) {
+    const statuses = await Promise.all(Array.from({ length: 1_000 }, async () => (await app.inject({ url: '/', headers: { 'x-alpha': 'pass', 'x-beta': 'rejected' } })).statusCode))
+    if (statuses.some((status) => status !== 401)) t.fail('one was not refused')
+  }
+  t.equal(store.size, 0)
+})
+
+t.test('a client that goes away while it is judged reaches no handler and ends no process', async (t) => {
+  const fatal = watchProcess(t)
+  const app = await guardedApp(t)
+  let handled = 0
+  const store = new MapStore()
+  let asked: (() => void) | undefined
+  const wasAsked = new Promise<void>((resolve) => { asked = resolve })
+  store.before = async () => { asked!(); await new Promise((resolve) => setTimeout(resolve, 30)) }
+  const claim: Claim = { store, key: 'k', expiresAtMs: Date.now() + 60_000, storeTimeoutMs: 250, repeated: () => refusedBy('k', 'rejected') }
+  app.post('/', { onRequest: keyGuard('alpha', { judge: async () => ({ identity: 1, claims: [claim] }) }) }, () => { handled++; return 'reached' })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const socket = sendPart(t, app, 'POST / HTTP/1.1\r\nHost: x\r\nX-Alpha: pass\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"half":')
+  await wasAsked
+  socket.destroy()
+  await new Promise((resolve) => setTimeout(resolve, 80))
+  t.equal(handled, 0)
+  t.same(await fatal(), [])
+})
+
+function sendPart (t: Test, app: FastifyInstance, text: string): Socket {
+  const socket = connect({ port: (app.server.address() as AddressInfo).port, host: '127.0.0.1' })
+  t.teardown(() => socket.destroy())
+  socket.on('error', () => undefined)
+  socket.write(text)
+  return socket
+}
+
+t.test('hostile header names and values change nothing for anybody else', async (t) => {
+  const app = await guardedApp(t)
+  app.get('/', { onRequest: keyGuard('alpha') }, (request) => ({ via: request.auth.via, polluted: ({} as { isAdmin?: unknown }).isAdmin }))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  for (const line of ['__proto__: x', 'constructor: x', 'x-alpha: __proto__', 'x-alpha: constructor', 'x-alpha:', 'X-Alpha: \xff\xfe', `x-alpha: ${'a'.repeat(10_000)}`]) {
+    const { status, body } = await rawRequest(app, ['GET / HTTP/1.1', line])
+    t.ok(status === 200 || status === 401, `${line.slice(0, 30)}: ${status}`)
+    t.notMatch(body, /isAdmin|polluted/)
+  }
+})

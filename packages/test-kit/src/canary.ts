@@ -1,0 +1,77 @@
+/** Looks for secrets in what an app let out, in every spelling that a log, a header or a body may give them. */
+
+/** One thing that left an app: a body, a header, a log line, an event, an error. */
+export interface Trace {
+  readonly where: string
+  readonly text: string
+}
+
+/** A secret found in a trace. Names the place and the spelling; the secret itself stays out of the report. */
+export interface Leak {
+  readonly where: string
+  /** Which of the given secrets, by its place in the list. */
+  readonly secret: number
+  readonly spelling: string
+}
+
+/** Every leak of the secrets into the traces, each place and spelling once. */
+export function findLeaks (traces: readonly Trace[], secrets: Iterable<string>): readonly Leak[] {
+  const leaks = new Map<string, Leak>()
+  const all = traces.map(({ text }) => text).join('\n')
+  let number = 0
+  for (const secret of secrets) {
+    for (const [spelling, text] of spellingsOf(secret)) {
+      if (!all.includes(text)) continue
+      for (const trace of traces) {
+        if (trace.text.includes(text)) leaks.set(`${trace.where} ${number} ${spelling}`, { where: trace.where, secret: number, spelling })
+      }
+    }
+    number++
+  }
+  return [...leaks.values()]
+}
+
+/** The secret as it is, percent-encoded, as JSON, in hex, and in base64 wherever in a longer text it may begin. */
+function spellingsOf (secret: string): ReadonlyMap<string, string> {
+  const bytes = Buffer.from(secret)
+  const hex = bytes.toString('hex')
+  const spellings = new Map([
+    ['as it is', secret],
+    ['percent-encoded', encodeURIComponent(secret)],
+    ['JSON', JSON.stringify(secret).slice(1, -1)],
+    ['hex', hex],
+    ['HEX', hex.toUpperCase()]
+  ])
+  for (let offset = 0; offset < 3; offset++) {
+    const encoded = base64Within(bytes, offset)
+    spellings.set(`base64 at ${offset}`, encoded)
+    spellings.set(`base64url at ${offset}`, encoded.replaceAll('+', '-').replaceAll('/', '_'))
+  }
+  return new Map([...spellings].filter(([spelling, text]) => text.length >= 4 && (spelling === 'as it is' || text !== secret)))
+}
+
+/** The base64 characters that depend on these bytes alone when `offset` others stand before them. */
+function base64Within (bytes: Buffer, offset: number): string {
+  const text = Buffer.concat([Buffer.alloc(offset), bytes]).toString('base64').replaceAll('=', '')
+  const whole = Math.floor((offset + bytes.length) * 8 / 6)
+  return text.slice(Math.ceil(offset * 8 / 6), whole)
+}
+
+const publicHeaders = /^(?:host|date|content-(?:type|length|encoding)|accept.*|user-agent|connection|x-forwarded-.*|forwarded|x-real-ip)$/i
+const shortestToken = 12
+
+/** What in these request headers could be a token: whole values, the part after a scheme, cookies, and the parts of a JWT. */
+export function tokensOf (headers: Readonly<Record<string, unknown>> | undefined): readonly string[] {
+  const tokens = Object.entries(headers ?? {}).flatMap(([name, value]) => {
+    if (publicHeaders.test(name)) return []
+    return [value].flat().flatMap((single) => typeof single === 'string' ? tokensIn(single) : [])
+  })
+  return tokens.filter((token) => token.length >= shortestToken)
+}
+
+function tokensIn (value: string): readonly string[] {
+  const afterScheme = value.slice(value.lastIndexOf(' ') + 1)
+  const cookies = value.split(';').map((pair) => pair.slice(pair.indexOf('=') + 1).trim())
+  const parts = /^[\w-]+(?:\.[\w-]*){2,4}$/.test(afterScheme) ? afterScheme.split('.') : []
+  return [value, afterScheme, ...cookies, ...parts]
+}
