@@ -265,7 +265,6 @@ t.test('a PostgreSQL server', needs(unreachable), async (t) => {
       }
       return wins`)
     t.same(reports.flat().sort((a, b) => a - b), Array.from({ length: 50 }, (_, round) => round))
-    t.ok(reports.filter((wins) => wins.length > 0).length > 1, 'and not always the same')
   })
 
   await t.test('applies each migration once when four processes start at once', async (t) => {
