@@ -3,11 +3,13 @@ import { bearerJwt } from '@sallyport/bearer-jwt'
 import * as addresses from '@sallyport/ip-allowlist'
 import { runAttacks } from './conformance/attacks.mjs'
 import { runIp } from './conformance/ip.mjs'
+import { runJwe } from './conformance/jwe.mjs'
 import { runJws } from './conformance/jws.mjs'
 import { corporaFolder, openCorpus } from './conformance/tally.mjs'
 
 const files = {
   'jws.json': (corpus) => runJws(corpus, bearerJwt),
+  'jwe.json': (corpus) => runJwe(corpus, bearerJwt),
   'attacks.json': (corpus) => runAttacks(corpus, bearerJwt),
   'ip.json': (corpus) => runIp(corpus, addresses)
 }

@@ -22,6 +22,7 @@ export const designRules = {
   serialisation: 'serialisation other than compact',
   claims: 'claims that are no JSON object',
   algorithm: 'algorithm or encryption not offered',
+  notNested: 'not nested',
   proxies: 'unsafe trustProxy',
   shortKey: 'key shorter than RFC 7518 without shortSecrets'
 }

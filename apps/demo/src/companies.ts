@@ -1,9 +1,9 @@
 /** The register of companies: a file that the operator's commands change and the running server follows. */
 
-import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
-import { join } from 'node:path'
+import { createSecretKey, randomBytes } from 'node:crypto'
 import { checkAllowlist, formatCompanies, MAX_SECRETS, parseCompanies, type Company, type CompanySecret } from './company-file.js'
-import { ensureFolder, readIfThere, replaceFile, versionOf, whileLocked } from './private-files.js'
+import { openRegisterFile } from './register-file.js'
+import { openSealingKey } from './sealing.js'
 
 export interface Companies {
   /** A company as the register has it now. The same object until the register changes. */
@@ -45,35 +45,21 @@ export const documentedExample = Object.freeze({ companyId: '10238497', accessTo
 type Register = ReadonlyMap<string, Company>
 
 /** Opens the register of a data folder; in an empty folder it makes one with four companies to try things with. */
-export async function openCompanies ({ folder, clock = Date.now, onUnreadable = ignore }: CompaniesOptions): Promise<Companies> {
-  ensureFolder(folder)
-  const path = join(folder, 'companies.json')
-  const sealingKey = await prepareRegister(folder, path, clock())
-  let seen = versionOf(path)
-  let register: Register = parseCompanies(readRegister(path), sealingKey)
-
-  /** Looks at the file's date each time (some microseconds), so that a change counts from the next request on. */
-  function current (): Register {
-    try {
-      const version = versionOf(path)
-      if (version === seen) return register
-      seen = version
-      register = parseCompanies(readRegister(path), sealingKey)
-    } catch (error) {
-      onUnreadable(error)
-    }
-    return register
-  }
+export async function openCompanies ({ folder, clock = Date.now, onUnreadable }: CompaniesOptions): Promise<Companies> {
+  const sealingKey = await openSealingKey({ folder, name: 'companies' })
+  const register = await openRegisterFile<Register>({
+    folder,
+    name: 'companies',
+    parse: (text) => parseCompanies(text, sealingKey),
+    format: (companies) => formatCompanies(companies.values(), sealingKey),
+    first: () => new Map(firstCompanies(clock()).map((company) => [company.id, company])),
+    onUnreadable
+  })
 
   async function change<T> (edit: (companies: Map<string, Company>) => T): Promise<T> {
-    return whileLocked(path, () => {
-      const companies = new Map(parseCompanies(readRegister(path), sealingKey))
-      const result = edit(companies)
-      const text = formatCompanies(companies.values(), sealingKey)
-      // What could not be read again must not be written.
-      parseCompanies(text, sealingKey)
-      replaceFile(path, text)
-      return result
+    return register.change((companies) => {
+      const content = new Map(companies)
+      return { result: edit(content), content }
     })
   }
 
@@ -88,8 +74,8 @@ export async function openCompanies ({ folder, clock = Date.now, onUnreadable = 
   }
 
   return Object.freeze({
-    find: (id: string) => current().get(id),
-    list: () => [...current().values()],
+    find: (id: string) => register.current().get(id),
+    list: () => [...register.current().values()],
 
     async add ({ name, allow, shortSecret = false }: NewCompany) {
       if (allow !== undefined) checkAllowlist(allow)
@@ -125,31 +111,6 @@ export async function openCompanies ({ folder, clock = Date.now, onUnreadable = 
   })
 }
 
-/** Makes the sealing key and the first register where the folder has neither; gives the key. */
-async function prepareRegister (folder: string, path: string, now: number): Promise<KeyObject> {
-  const keyPath = join(folder, 'companies.key')
-  if (versionOf(path) === undefined) {
-    await whileLocked(path, () => {
-      if (versionOf(path) !== undefined) return
-      if (versionOf(keyPath) === undefined) replaceFile(keyPath, `${randomBytes(32).toString('base64url')}\n`)
-      replaceFile(path, formatCompanies(firstCompanies(now), readSealingKey(keyPath)))
-    })
-  }
-  return readSealingKey(keyPath)
-}
-
-function readSealingKey (path: string): KeyObject {
-  const bytes = Buffer.from(readIfThere(path)?.trim() ?? '', 'base64url')
-  if (bytes.length !== 32) throw new Error(`${path} is missing or damaged, so the secrets in companies.json can't be opened; restore it, or remove the folder to start anew`)
-  return createSecretKey(bytes)
-}
-
-function readRegister (path: string): string {
-  const text = readIfThere(path)
-  if (text === undefined) throw new Error(`${path} is missing`)
-  return text
-}
-
 /** Two companies without a list, one whose list shuts out this machine, and one whose list is this machine. */
 function firstCompanies (now: number): readonly Company[] {
   return [
@@ -172,5 +133,3 @@ function sealable (secret: string, now: number): CompanySecret {
 function endingBy (secret: CompanySecret, latest: number): CompanySecret {
   return { ...secret, notAfter: new Date(Math.min(latest, secret.notAfter?.getTime() ?? Infinity)) }
 }
-
-function ignore (): void { /* nobody asked to be told */ }

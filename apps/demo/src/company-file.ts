@@ -1,8 +1,9 @@
 /** The text of the company register: what a company is, and how its secrets lie sealed (AES-256-GCM). */
 
-import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import { OptionReader, type Lifetime } from '@sallyport/guard'
 import { createAddressSet, parseEntry } from '@sallyport/ip-allowlist'
+import { seal, unseal } from './sealing.js'
 
 /** One secret. It signs the company's JWTs and is its legacy access token, so it is kept where it can be opened again. */
 export interface CompanySecret extends Lifetime {
@@ -30,8 +31,6 @@ export const MAX_SECRETS = 16
 export const MIN_SECRET_BYTES = 16
 
 const OWNER = 'company register'
-const IV_BYTES = 12
-const TAG_BYTES = 16
 
 /** Throws for anything but a register that `formatCompanies` could have written with this sealing key. */
 export function parseCompanies (text: string, sealingKey: KeyObject): ReadonlyMap<string, Company> {
@@ -53,7 +52,7 @@ export function formatCompanies (companies: Iterable<Company>, sealingKey: KeyOb
     name,
     secrets: secrets.map((secret) => ({
       id: secret.id,
-      sealed: seal(secret.key.export(), sealingKey, labelOf(id, secret.id)),
+      sealed: seal(secret.key, sealingKey, [id, secret.id]),
       notBefore: secret.notBefore,
       notAfter: secret.notAfter
     })),
@@ -98,7 +97,7 @@ function readSecrets (reader: OptionReader, companyId: string, sealingKey: KeyOb
     const [notBefore, notAfter] = [readDate(item, 'notBefore'), readDate(item, 'notAfter')]
     return Object.freeze({
       id,
-      key: createSecretKey(open(item, sealingKey, labelOf(companyId, id))),
+      key: openSecret(item, sealingKey, [companyId, id]),
       ...(notBefore !== undefined && { notBefore }),
       ...(notAfter !== undefined && { notAfter })
     })
@@ -113,26 +112,11 @@ function readDate (reader: OptionReader, name: string): Date | undefined {
   return date
 }
 
-/** Goes into the seal, so that a secret can't be moved to another company. */
-function labelOf (companyId: string, secretId: string): Buffer {
-  return Buffer.from(JSON.stringify([companyId, secretId]))
-}
-
-function seal (secret: Buffer, sealingKey: KeyObject, label: Buffer): string {
-  const iv = randomBytes(IV_BYTES)
-  const cipher = createCipheriv('aes-256-gcm', sealingKey, iv, { authTagLength: TAG_BYTES }).setAAD(label)
-  const sealed = Buffer.concat([cipher.update(secret), cipher.final()])
-  return Buffer.concat([iv, sealed, cipher.getAuthTag()]).toString('base64url')
-}
-
-function open (reader: OptionReader, sealingKey: KeyObject, label: Buffer): Buffer {
-  const bytes = Buffer.from(reader.requiredText('sealed'), 'base64url')
-  if (bytes.length < IV_BYTES + MIN_SECRET_BYTES + TAG_BYTES) throw reader.error('sealed', 'is too short')
+function openSecret (reader: OptionReader, sealingKey: KeyObject, owner: readonly string[]): KeyObject {
+  const sealed = reader.requiredText('sealed')
   try {
-    const cipher = createDecipheriv('aes-256-gcm', sealingKey, bytes.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES })
-      .setAAD(label).setAuthTag(bytes.subarray(-TAG_BYTES))
-    return Buffer.concat([cipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES)), cipher.final()])
-  } catch {
-    throw reader.error('sealed', 'can\'t be opened: it was sealed with another key, for another company, or changed since')
+    return unseal(sealed, sealingKey, { owner, minimumBytes: MIN_SECRET_BYTES })
+  } catch (error) {
+    throw reader.error('sealed', (error as Error).message)
   }
 }

@@ -27,7 +27,9 @@ export interface Config {
   readonly tls: boolean
   /** Addresses and networks of the proxies whose `X-Forwarded-*` headers count. Empty: nobody's do. */
   readonly trustProxy: readonly string[]
-  /** Where one-shot tokens are remembered for several processes; without it, in this one's memory. */
+  /** A PostgreSQL server; without it, an embedded database in the data folder. */
+  readonly databaseUrl: string | undefined
+  /** Where one-shot tokens, revocations and metadata of tokens are remembered; without it, in the database. */
   readonly redisUrl: string | undefined
   readonly logLevel: typeof logLevels[number]
   readonly legacy: LegacyCalendar
@@ -52,7 +54,8 @@ export function readConfig (env: Environment): Config {
     dataFolder: readDataFolder(env),
     tls,
     trustProxy,
-    redisUrl: readRedisUrl(env),
+    databaseUrl: readUrl(env, 'DATABASE_URL', ['postgres', 'postgresql']),
+    redisUrl: readUrl(env, 'REDIS_URL', ['redis', 'rediss']),
     logLevel: readLogLevel(env),
     legacy: readLegacy(env, `https://localhost:${port}`)
   })
@@ -96,10 +99,12 @@ function isProxy (entry: string): boolean {
   }
 }
 
-function readRedisUrl (env: Environment): string | undefined {
-  const text = env['REDIS_URL'] || undefined
+function readUrl (env: Environment, name: string, schemes: readonly string[]): string | undefined {
+  const text = env[name] || undefined
   // The message must not repeat the URL: it may hold a password.
-  if (text !== undefined && !(/^rediss?:\/\//.test(text) && URL.canParse(text))) throw wrong('REDIS_URL', 'must be a redis:// or rediss:// URL')
+  if (text !== undefined && !(schemes.some((scheme) => text.startsWith(`${scheme}://`)) && URL.canParse(text))) {
+    throw wrong(name, `must be a ${schemes.map((scheme) => `${scheme}://`).join(' or ')} URL`)
+  }
   return text
 }
 

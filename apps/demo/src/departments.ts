@@ -36,6 +36,8 @@ export async function departments (scope: FastifyInstance, { companies, claimSto
     source: { header: 'JWT' },
     algorithms: ['HS256'],
     keys: ({ tenant }) => accessOf(tenant)?.keys,
+    // The register is in memory and follows its file: what it says counts from the next request on.
+    keyCacheSeconds: 0,
     tenant: 'company_id',
     requiredClaims: ['exp', 'nbf'],
     maxLifetimeSeconds: 15,

@@ -2,13 +2,19 @@
 
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { memoryStore, redisStore, type ClaimStore } from '@sallyport/guard'
+import { redisStore } from '@sallyport/guard'
 import type { FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
+import { openAccounts } from './accounts.js'
 import { loadCertificate } from './certificate.js'
 import { openCompanies } from './companies.js'
 import { readConfig, type Config } from './config.js'
+import { openDatabase, type Database } from './database.js'
+import { openKeyRings } from './key-rings.js'
+import { migrate } from './migrations.js'
 import { buildServer } from './server.js'
+import { sqlStore } from './sql-store.js'
+import { seedAdministrator } from './users.js'
 import { welcomeText } from './welcome.js'
 
 /** How long requests under way may take to end after a signal. */
@@ -21,18 +27,36 @@ try {
   process.exitCode = 1
 }
 
+/** Opens what the server stands on, and closes it in turn when the server has ended, however that came. */
 async function start (config: Config): Promise<void> {
-  const { dataFolder: folder, host } = config
-  const companies = await openCompanies({
-    folder,
-    onUnreadable: (error) => console.error(`companies.json can't be read, so the companies stay as they were: ${messageOf(error)}`)
-  })
-  const certificate = config.tls ? await loadCertificate({ folder, host, now: Date.now() }) : undefined
   const redis = config.redisUrl === undefined ? undefined : createRedis(config.redisUrl)
-  const claimStore: ClaimStore = redis === undefined ? memoryStore() : redisStore(redis, { prefix: 'sallyport-demo:' })
-  const app = await buildServer(config, { companies, claimStore, certificate })
-  app.addHook('onClose', () => { redis?.disconnect() })
+  try {
+    const database = await openDatabase({
+      folder: config.dataFolder,
+      url: config.databaseUrl,
+      onConnectionLost: ({ message }) => console.error(`A connection to the database broke: ${message}`)
+    })
+    try {
+      await migrate(database)
+      await serve(config, database, redis)
+    } finally {
+      await database.close()
+    }
+  } finally {
+    redis?.disconnect()
+  }
+}
 
+async function serve (config: Config, database: Database, redis: Redis | undefined): Promise<void> {
+  const { dataFolder: folder, host } = config
+  const onUnreadable = (file: string) => (error: unknown): void => { console.error(`${file} can't be read, so what it said before stays in force: ${messageOf(error)}`) }
+  const companies = await openCompanies({ folder, onUnreadable: onUnreadable('companies.json') })
+  const accounts = await openAccounts({ folder, onUnreadable: onUnreadable('accounts.json') })
+  const keyRings = await openKeyRings({ folder, onUnreadable: onUnreadable('keys.json') })
+  const certificate = config.tls ? await loadCertificate({ folder, host, now: Date.now() }) : undefined
+  const store = redis === undefined ? sqlStore(database) : redisStore(redis, { prefix: 'sallyport-demo:' })
+  const adminPassword = await seedAdministrator(database)
+  const app = await buildServer(config, { companies, accounts, keyRings, database, store, certificate })
   try {
     // It is said when Redis is out of reach, and tried again: no reason not to start.
     await redis?.connect().catch(ignore)
@@ -41,7 +65,7 @@ async function start (config: Config): Promise<void> {
     await app.close()
     throw error
   }
-  console.log(welcomeText({ origin: originOf(app, config), policies: app.printPolicies(), dataFolder: folder, certificate, pid: process.pid }))
+  console.log(welcomeText({ origin: originOf(app, config), policies: app.printPolicies(), dataFolder: folder, certificate, adminPassword, pid: process.pid }))
   process.on('SIGUSR2', () => printReports(app))
   // npm hands a Ctrl+C on to a process that has had it already, so a second signal means nothing; the time limit holds.
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])

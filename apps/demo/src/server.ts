@@ -1,16 +1,26 @@
 /** Builds the server: what holds for all systems, and one encapsulated scope for each. Listens to nothing by itself. */
 
 import helmet from '@fastify/helmet'
-import { guard, open, problemDetails, type ClaimStore, type Decision } from '@sallyport/guard'
+import { guard, open, problemDetails, type Decision, type StateStore } from '@sallyport/guard'
 import Fastify, { type FastifyInstance } from 'fastify'
+import type { Accounts } from './accounts.js'
 import type { Certificate } from './certificate.js'
+import { commerce } from './commerce.js'
 import type { Companies } from './companies.js'
 import type { Config } from './config.js'
+import type { Database } from './database.js'
 import { departments } from './departments.js'
+import { fulfilment } from './fulfilment.js'
+import type { KeyRings } from './key-rings.js'
 
 export interface Dependencies {
   readonly companies: Companies
-  readonly claimStore: ClaimStore
+  readonly accounts: Accounts
+  readonly keyRings: KeyRings
+  /** Migrated. The server leaves it open when it closes. */
+  readonly database: Database
+  /** Remembers one-shot tokens, revocations, and metadata of issued tokens. */
+  readonly store: StateStore
   /** Without one the server speaks plain HTTP, and lets pass only what a trusted proxy says came over HTTPS. */
   readonly certificate?: Pick<Certificate, 'cert' | 'key'> | undefined
   /** Milliseconds since the epoch. Default: `Date.now`. */
@@ -32,7 +42,8 @@ declare module 'fastify' {
 const MAX_BODY_BYTES = 65_536
 const REQUEST_TIMEOUT_MS = 30_000
 
-export async function buildServer (config: Config, { companies, claimStore, certificate, clock, log }: Dependencies): Promise<FastifyInstance> {
+export async function buildServer (config: Config, dependencies: Dependencies): Promise<FastifyInstance> {
+  const { companies, accounts, keyRings, database, store, certificate, clock, log } = dependencies
   const app: FastifyInstance = Fastify({
     ...(certificate !== undefined && { https: { cert: certificate.cert, key: certificate.key } }),
     ...(config.trustProxy.length > 0 && { trustProxy: [...config.trustProxy] }),
@@ -59,7 +70,9 @@ export async function buildServer (config: Config, { companies, claimStore, cert
   })
 
   app.get('/health', { onRequest: open('liveness probe') }, async () => ({ status: 'ok' }))
-  await app.register(departments, { prefix: '/departments/v3/core', companies, claimStore, legacy: config.legacy })
+  await app.register(departments, { prefix: '/departments/v3/core', companies, claimStore: store, legacy: config.legacy })
+  await app.register(commerce, { prefix: '/commerce/api', keyRings, database, store, clock })
+  await app.register(fulfilment, { prefix: '/fulfilment', accounts, keyRings, database, store, clock })
   return app
 }
 

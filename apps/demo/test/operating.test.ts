@@ -85,7 +85,16 @@ t.test('each command that main.js prints does what is said of it', needsCurl(), 
     /^\{"id":3,"name":"Laboratory"\}/,
     /^HTTP\/1.1 200 OK[^]*deprecation: @1704067200\r\n[^]*"Administration"/,
     /^HTTP\/1.1 401 Unauthorized[^]*www-authenticate: Bearer [^]*ERR_BEARER_JWT_CLAIMS_INVALID/,
-    /^HTTP\/1.1 403 Forbidden[^]*ERR_IP_ALLOWLIST_ADDRESS_DENIED/
+    /^HTTP\/1.1 403 Forbidden[^]*ERR_IP_ALLOWLIST_ADDRESS_DENIED/,
+    /^\{"id":"[^]*"order_number":"\d+"/,
+    /^\{"environment":"production","orders":\[\{[^]*"sku":"TENT-2"/,
+    /^\{"id":"[^]*"token":"[^".]+\.\.[^".]+\.[^".]+\.[^".]+","use":"bearer","environment":"production","scopes":\["orders:read"\]/,
+    /^HTTP\/1.1 200 OK[^]*\{"environment":"sandbox","orders":\[\]\}/,
+    /^HTTP\/1.1 401 Unauthorized[^]*ERR_BEARER_JWT_TOKEN_INVALID/,
+    /^HTTP\/1.1 403 Forbidden[^]*ERR_GUARD_TENANT_MISMATCH/,
+    /^\{"token":"[^"]+","tokenType":"Bearer"/,
+    /^\{"id":"[^]*"purpose":"Boomi Integration"/,
+    /^\{"inventory":\[\{"productId":"TENT-2","facilityId":"OSLO","quantity":40\}\]\}/
   ]
   t.equal(commands.length, answers.length)
   // A store that forgot everything in a restart refuses one-shot tokens of the second in which it was made.

@@ -311,9 +311,9 @@ t.test('several processes share one-shot tokens through Redis; without it they a
   client.on('error', () => { /* seen in the answers */ })
   await client.connect()
   t.teardown(() => { client.disconnect() })
-  const claimStore = redisStore(client, { prefix: `sallyport-demo-test-${process.pid}:` })
-  const one = await startDemo(t, { claimStore })
-  const two = await startDemo(t, { claimStore, folder: one.folder })
+  const store = redisStore(client, { prefix: `sallyport-demo-test-${process.pid}:` })
+  const one = await startDemo(t, { store })
+  const two = await startDemo(t, { store, folder: one.folder })
   const post = (demo: Demo, token: string): Promise<Answer> => demo.send({ method: 'POST', headers: { JWT: token }, body: '{"name":"Shared"}' })
   const token = one.tokenOf('100001')
   const both = await Promise.all([post(one, token), post(two, token)])
@@ -342,8 +342,9 @@ t.test('no secret comes out anywhere, whatever is sent', async (t) => {
   const note = (decision: unknown): void => { decisions.push(inspect(decision, { depth: 8, showHidden: true })) }
   subscribe(decisionChannel, note)
   t.teardown(() => unsubscribe(decisionChannel, note))
-  const broken = { claim: () => Promise.reject(new Error('down')), release: () => Promise.resolve() }
-  const [demo, down] = [await startDemo(t), await startDemo(t, { claimStore: broken })]
+  const fail = (): Promise<never> => Promise.reject(new Error('down'))
+  const broken = { claim: fail, get: fail, set: fail, release: () => Promise.resolve(), delete: () => Promise.resolve() }
+  const [demo, down] = [await startDemo(t), await startDemo(t, { store: broken })]
   const tokens: string[] = []
   const out: string[] = []
   const statuses = new Set<number>()

@@ -1,19 +1,9 @@
 /** Judges the claims of a token whose signature is right (RFC 7519 section 4.1): strictly typed, own members only. */
 
 import type { AuthError } from '@sallyport/guard'
+import type { ClaimRules } from './claim-rules.js'
 import { refusal } from './errors.js'
 import type { JwtClaims, JwtHeader } from './parse-token.js'
-
-export interface ClaimRules {
-  readonly issuers: readonly string[] | undefined
-  readonly audiences: readonly string[] | undefined
-  readonly typ: string | undefined
-  readonly requireExpiration: boolean
-  readonly requiredClaims: readonly string[]
-  readonly maxLifetimeSeconds: number | undefined
-  readonly maxAgeSeconds: number | undefined
-  readonly clockToleranceSeconds: number
-}
 
 /** Seconds that a `Date` can hold; a token that lives longer lives for ever. */
 const MAX_DATE = 8_640_000_000_000

@@ -15,10 +15,18 @@ export const bearerJwtRefusals = {
   ERR_BEARER_JWT_CLAIMS_INVALID: { outcome: 'rejected', message: 'The bearer token does not hold the claims that are required' },
   /** A token that may be used once was used before. */
   ERR_BEARER_JWT_TOKEN_REUSED: { outcome: 'rejected', message: 'The bearer token was used before' },
+  /** The token, its family or its tenant's tokens have been revoked. */
+  ERR_BEARER_JWT_TOKEN_REVOKED: { outcome: 'rejected', message: 'The bearer token is no longer valid' },
   /** The token is right, but lacks a scope that this route asks for. */
   ERR_BEARER_JWT_SCOPE_INSUFFICIENT: { outcome: 'forbidden', message: 'The bearer token lacks a scope that is required here' },
-  /** The key resolver failed, or answered with a key that may not be used. */
-  ERR_BEARER_JWT_KEYS_UNAVAILABLE: { outcome: 'unavailable', message: 'The bearer token can not be judged now' }
+  /** The key resolver or key set failed, or answered with a key that may not be used. */
+  ERR_BEARER_JWT_KEYS_UNAVAILABLE: { outcome: 'unavailable', message: 'The bearer token can not be judged now' },
+  /** What has been revoked or refreshed is not known now. */
+  ERR_BEARER_JWT_STATE_UNAVAILABLE: { outcome: 'unavailable', message: 'The bearer token can not be judged now' },
+  /** Thrown by `refresh()`: the refresh token is not valid, or not one of this service, or revoked. */
+  ERR_BEARER_JWT_REFRESH_INVALID: { outcome: 'rejected', message: 'The refresh token is not valid' },
+  /** Thrown by `refresh()`: the refresh token was used before; its family is revoked. */
+  ERR_BEARER_JWT_REFRESH_REUSED: { outcome: 'rejected', message: 'The refresh token was used before' }
 } as const satisfies Record<string, RefusalEntry>
 
 export type BearerJwtRefusalCode = keyof typeof bearerJwtRefusals

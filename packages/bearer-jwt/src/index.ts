@@ -1,5 +1,12 @@
 export { bearerJwt, bearerJwt as default, type BearerJwtGuard } from './plugin.js'
-export { type BearerJwtOptions, type KeyAnswer, type KeyHints, type KeyResolver } from './options.js'
+export { type BearerJwtOptions } from './options.js'
+export { type KeyAnswer, type KeyHints, type KeyResolver } from './key-source.js'
+export { type IssuerOptions } from './trust.js'
+export { keySourceChannel, remoteJwks, type RemoteJwks, type RemoteJwksOptions } from './remote-jwks.js'
+export {
+  contentEncryptionAlgorithms, keyManagementAlgorithms, type ContentEncryptionAlgorithm, type DecryptionKey, type EncryptionOptions,
+  type KeyManagementAlgorithm
+} from './encryption.js'
 export { type BearerJwtIdentity } from './verify-token.js'
 export { type BearerJwtRequirements } from './requirements.js'
 export { type JwtClaims } from './parse-token.js'
@@ -7,3 +14,7 @@ export { type TokenSource } from './read-token.js'
 export { algorithms, type Algorithm, type JwtKey, type ShortSecrets } from './keys.js'
 export { bearerJwtRefusals, type BearerJwtRefusalCode } from './errors.js'
 export { createTokenMinter, type MintToken, type TokenMinterOptions } from './token-minter.js'
+export { createTokenService, type IssueRequest, type IssuedToken, type ServiceVerification, type TokenPair, type TokenService } from './token-service.js'
+export { type EncryptionKey, type SigningKey, type TokenServiceOptions } from './service-options.js'
+export { type TokenRecord } from './token-register.js'
+export { type RevocableToken, type Revocation, type RevocationList } from './revocations.js'

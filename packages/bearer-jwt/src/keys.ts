@@ -19,7 +19,7 @@ export interface JwtKey extends Lifetime {
   readonly key: KeyObject | JsonWebKey | Uint8Array
   /** Default: the JWK's `alg`, else by the key: RSA `RS256`, P-256 `ES256`, P-384 `ES384`, P-521 `ES512`, Ed25519 `EdDSA`, secrets `HS256`. */
   readonly algorithm?: Algorithm
-  /** Compared with the token's `kid`, where both have one. Default: the JWK's `kid`. Named in decision events. */
+  /** Compared with the token's `kid`, where both have one, unless a resolver gave the key. Default: the JWK's `kid`. Named in decision events. */
   readonly id?: string
 }
 

@@ -1,32 +1,31 @@
 /** The options of bearer-jwt: what they mean, their checks and their defaults. */
 
-import type { AuthError, ClaimStore, CommonOptions, OptionReader } from '@sallyport/guard'
-import type { ClaimRules } from './claims.js'
-import { algorithms as allAlgorithms, resolveKey, type Algorithm, type JwtKey, type KeyRules, type ShortSecrets, type TrustedKey } from './keys.js'
+import type { ClaimStore, CommonOptions, OptionReader } from '@sallyport/guard'
+import type { ClaimRules } from './claim-rules.js'
+import { encryptionNames, resolveEncryption, type EncryptionOptions, type ResolvedEncryption } from './encryption.js'
+import type { KeyResolver } from './key-source.js'
+import type { Algorithm, JwtKey, ShortSecrets } from './keys.js'
 import type { JwtClaims } from './parse-token.js'
 import type { TokenSource } from './read-token.js'
-
-/** What is known of a token before its signature is judged. Nobody has proved any of it: use it to look up keys and for nothing else. */
-export interface KeyHints {
-  readonly algorithm: Algorithm
-  readonly keyId: string | undefined
-  readonly issuer: string | undefined
-  /** By the `tenant` option. */
-  readonly tenant: string | undefined
-}
-
-/**
- * Finds the keys for a token: one, several (all that are live are tried) or `undefined` where there is none.
- * Throwing, answering too late (`judgeTimeoutMs` of guard) or giving a key that may not be used is 503.
- */
-export type KeyResolver = (hints: KeyHints) => KeyAnswer | Promise<KeyAnswer>
-export type KeyAnswer = JwtKey | readonly JwtKey[] | undefined
+import type { RemoteJwks } from './remote-jwks.js'
+import type { RevocationList } from './revocations.js'
+import { resolveTrust, type IssuerOptions, type TrustPlans } from './trust.js'
 
 export interface BearerJwtOptions<C = JwtClaims> extends CommonOptions {
-  /** Trusted keys: a list (not empty), or a resolver for secrets that belong to tenants. Required. */
-  readonly keys: readonly JwtKey[] | KeyResolver
-  /** The algorithms that tokens may be signed with. Required with a resolver. Default: those of the listed keys. */
+  /** Trusted keys: a list (not empty), a resolver for secrets that belong to tenants, or `remoteJwks(url)`. Required without `issuers`. */
+  readonly keys?: readonly JwtKey[] | KeyResolver | RemoteJwks
+  /** The algorithms that tokens may be signed with. Required with a resolver or a JWK Set. Default: those of the listed keys. */
   readonly algorithms?: readonly Algorithm[]
+  /** Several issuers by their exact `iss`, each with keys of its own. A token of any other is refused before anything is asked. */
+  readonly issuers?: Readonly<Record<string, IssuerOptions>>
+  /** How long a resolver's answer is used, for new and for known tokens. Seconds; 0: it is asked each time. Default: 60. */
+  readonly keyCacheSeconds?: number
+  /** Encrypted tokens, each holding a signed one. Default: none; an encrypted token is then refused. */
+  readonly encryption?: EncryptionOptions
+  /** Refuses revoked tokens; `(await createTokenService(...)).verification` holds it. Default: none. */
+  readonly revocations?: RevocationList
+  /** Tokens whose cryptography is remembered; everything else is judged each time they come. 0: none. Default: 10,000. */
+  readonly cacheEntries?: number
   /** Where the token stands. Default: `{ header: 'authorization', scheme: 'Bearer' }`. Several: a request may use one of them. */
   readonly source?: TokenSource | readonly TokenSource[]
   /** Accepted `iss`, compared exactly. Given, the claim is required. */
@@ -68,15 +67,16 @@ export interface BearerJwtOptions<C = JwtClaims> extends CommonOptions {
 }
 
 export const optionNames = [
-  'keys', 'algorithms', 'source', 'issuer', 'audience', 'typ', 'requireExpiration', 'requiredClaims', 'maxLifetimeSeconds',
+  'keys', 'algorithms', 'issuers', 'keyCacheSeconds', 'encryption', 'revocations', 'cacheEntries', 'source', 'issuer', 'audience', 'typ', 'requireExpiration', 'requiredClaims', 'maxLifetimeSeconds',
   'maxAgeSeconds', 'clockToleranceSeconds', 'tenant', 'subject', 'scopes', 'identity', 'shortSecrets', 'store',
   'storeTimeoutMs', 'maxLiveClaimsPerKey', 'maxTokenBytes', 'hideCredentials'
 ] as const
 
 export interface ResolvedOptions {
-  readonly keys: readonly TrustedKey[] | KeyResolver
-  readonly algorithms: readonly Algorithm[]
-  readonly keyRules: KeyRules
+  readonly trust: TrustPlans
+  readonly encryption: ResolvedEncryption | undefined
+  readonly revocations: RevocationList | undefined
+  readonly cacheEntries: number
   readonly sources: readonly TokenSource[]
   readonly rules: ClaimRules
   readonly tenant: BearerJwtOptions['tenant']
@@ -92,16 +92,14 @@ export interface ResolvedOptions {
 
 /** Checks everything once, at registration. Throws `OptionsError`. */
 export function resolveOptions (reader: OptionReader): ResolvedOptions {
-  const given = readAlgorithms(reader)
-  const keyRules: KeyRules = { owner: reader.owner, path: 'keys[].', shortSecrets: readShortSecrets(reader), algorithms: given }
-  const keys = readKeys(reader, keyRules)
-  if (typeof keys === 'function' && given === undefined) throw reader.error('algorithms', 'is required with a key resolver: algorithms are pinned, never taken from a token')
+  const trust = resolveTrust(reader)
   return Object.freeze({
-    keys,
-    keyRules,
-    algorithms: given ?? [...new Set((keys as readonly TrustedKey[]).map(({ algorithm }) => algorithm))],
+    trust,
+    rules: trust.rules,
+    encryption: reader.has('encryption') ? resolveEncryption(reader.nested('encryption', encryptionNames)) : undefined,
+    revocations: readRevocations(reader),
+    cacheEntries: reader.integer('cacheEntries', { min: 0, max: 1_000_000 }, 10_000),
     sources: readSources(reader),
-    rules: readClaimRules(reader),
     tenant: readClaimReader<(claims: JwtClaims) => string | number | undefined>(reader, 'tenant'),
     subject: reader.text('subject'),
     scopes: readClaimReader<(claims: JwtClaims) => readonly string[]>(reader, 'scopes'),
@@ -114,28 +112,11 @@ export function resolveOptions (reader: OptionReader): ResolvedOptions {
   })
 }
 
-function readAlgorithms (reader: OptionReader): readonly Algorithm[] | undefined {
-  const given = reader.texts('algorithms') as readonly Algorithm[] | undefined
-  const unknown = given?.find((algorithm) => !allAlgorithms.includes(algorithm))
-  if (unknown !== undefined) throw reader.error('algorithms', `must hold only: ${allAlgorithms.join(', ')}`)
-  return given
-}
-
-function readKeys (reader: OptionReader, keyRules: KeyRules): readonly TrustedKey[] | KeyResolver {
-  if (!reader.has('keys')) throw reader.error('keys', 'is required: a list of keys, or a function that finds them')
-  if (typeof reader.raw('keys') === 'function') return reader.raw('keys') as KeyResolver
-  const keys = reader.list('keys')!.map((key, i) => resolveKey(key, { ...keyRules, path: `keys[${i}].` }))
-  const ids = keys.filter(({ id }) => id !== undefined).map(({ id, algorithm }) => `${algorithm} ${id}`)
-  if (new Set(ids).size !== ids.length) throw reader.error('keys', 'must not hold the same id twice for one algorithm')
-  return Object.freeze(keys)
-}
-
-function readShortSecrets (reader: OptionReader): ShortSecrets | undefined {
-  if (!reader.has('shortSecrets')) return undefined
-  const given = reader.nested('shortSecrets', ['minimumBytes', 'reason'])
-  const minimumBytes = given.integer('minimumBytes', { min: 16 })
-  if (minimumBytes === undefined) throw given.error('minimumBytes', 'is required')
-  return { minimumBytes, reason: given.requiredText('reason') }
+function readRevocations (reader: OptionReader): RevocationList | undefined {
+  const given = reader.raw('revocations') as Partial<RevocationList> | null | undefined
+  if (given === undefined) return undefined
+  if (typeof given?.isRevoked !== 'function') throw reader.error('revocations', 'must be a list of revocations, such as that of a token service')
+  return given as RevocationList
 }
 
 function readSources (reader: OptionReader): readonly TokenSource[] {
@@ -171,32 +152,6 @@ function overlaps (a: TokenSource, b: TokenSource): boolean {
   return a.header === b.header && (!('scheme' in a) || !('scheme' in b) || a.scheme === b.scheme)
 }
 
-function readClaimRules (reader: OptionReader): ClaimRules {
-  const maxLifetimeSeconds = reader.integer('maxLifetimeSeconds', { min: 1 })
-  const clockToleranceSeconds = reader.integer('clockToleranceSeconds', { min: 0, max: 600 }, 0)
-  if (maxLifetimeSeconds !== undefined && clockToleranceSeconds > maxLifetimeSeconds / 2) {
-    throw reader.error('clockToleranceSeconds', 'must be at most half of maxLifetimeSeconds, or the limit would mean little')
-  }
-  const requireExpiration = reader.flag('requireExpiration', true)
-  if (maxLifetimeSeconds !== undefined && !requireExpiration) throw reader.error('requireExpiration', 'can\'t be false with maxLifetimeSeconds')
-  return Object.freeze({
-    issuers: readTextOrTexts(reader, 'issuer'),
-    audiences: readTextOrTexts(reader, 'audience'),
-    typ: reader.text('typ'),
-    requireExpiration,
-    requiredClaims: reader.texts('requiredClaims') ?? [],
-    maxLifetimeSeconds,
-    maxAgeSeconds: reader.integer('maxAgeSeconds', { min: 1 }),
-    clockToleranceSeconds
-  })
-}
-
-function readTextOrTexts (reader: OptionReader, name: string): readonly string[] | undefined {
-  if (Array.isArray(reader.raw(name))) return reader.texts(name)
-  const one = reader.text(name)
-  return one === undefined ? undefined : [one]
-}
-
 function readClaimReader<F> (reader: OptionReader, name: string): string | F | undefined {
   return typeof reader.raw(name) === 'function' ? reader.raw(name) as F : reader.text(name)
 }
@@ -208,15 +163,4 @@ function readStore (reader: OptionReader): ClaimStore | undefined {
     throw reader.error('store', 'must be a claim store: memoryStore(), redisStore(client) or your own')
   }
   return store as ClaimStore
-}
-
-/** A key that a resolver gave, checked as a listed one is; the error tells a 503 from a 401. */
-export function resolveAnswer (answer: unknown, { keyRules, algorithms }: ResolvedOptions, unusable: (cause: unknown) => AuthError): readonly TrustedKey[] {
-  if (answer === undefined || answer === null) return []
-  const list: readonly unknown[] = Array.isArray(answer) ? answer : [answer]
-  try {
-    return list.map((key) => resolveKey(key, { ...keyRules, algorithms }))
-  } catch (cause) {
-    throw unusable(cause)
-  }
 }

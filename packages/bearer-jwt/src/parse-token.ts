@@ -1,6 +1,7 @@
 /** Splits and decodes a compact JWS (RFC 7515 section 3.1), strictly: one spelling for one token, no surprises in JSON. */
 
 import { refusal } from './errors.js'
+import { BoundedCache } from './bounded-cache.js'
 
 export type JwtClaims = Readonly<Record<string, unknown>>
 
@@ -19,10 +20,9 @@ export interface ParsedToken {
 
 /** Deeper JSON than any honest claim, and shallow enough for every recursive walker after us. */
 const MAX_DEPTH = 32
-const MAX_HEADERS = 100
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-const headers = new Map<string, JwtHeader>()
+const headers = new BoundedCache<JwtHeader>(200)
 
 export function parseToken (token: string): ParsedToken {
   const first = token.indexOf('.')
@@ -41,7 +41,7 @@ function parseHeader (segment: string): JwtHeader {
   const known = headers.get(segment)
   if (known !== undefined) return known
   const header = readHeader(parseSegment(segment))
-  if (headers.size < MAX_HEADERS && segment.length < 256) headers.set(segment, header)
+  if (segment.length < 256) headers.set(segment, header)
   return header
 }
 

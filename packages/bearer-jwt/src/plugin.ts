@@ -1,15 +1,15 @@
 /** The Fastify side of bearer-jwt. */
 
 import type { FastifyPluginAsync } from 'fastify'
-import { challenge, guardPluginOf, type Guard, type GuardContext } from '@sallyport/guard'
+import { askResolver, challenge, guardPluginOf, type Guard, type GuardContext, type Judgement } from '@sallyport/guard'
 import { refusal } from './errors.js'
-import type { TrustedKey } from './keys.js'
 import { optionNames, resolveOptions, type BearerJwtOptions, type ResolvedOptions } from './options.js'
 import type { JwtClaims } from './parse-token.js'
-import { createKeyedCheck, createSignatureCheck, type SignatureCheck } from './private-jwt.js'
-import { findTokens, readToken } from './read-token.js'
+import { createTokenFinder, readToken } from './read-token.js'
 import { requirementNames, resolveRequirement, type BearerJwtRequirements } from './requirements.js'
-import { createTokenVerifier, type BearerJwtIdentity, type CheckSignature, type VerifiedToken } from './verify-token.js'
+import type { RevocationList } from './revocations.js'
+import { createTrust } from './trust.js'
+import { createTokenVerifier, type BearerJwtIdentity, type VerifiedToken } from './verify-token.js'
 
 /** The guard as `app.bearerJwt`; for `identity`-shaped claims, name them: `guardOf<BearerJwtGuard<Partner>>(app, 'partnerJwt')`. */
 export type BearerJwtGuard<C = JwtClaims> = Guard<BearerJwtIdentity<C>, BearerJwtRequirements>
@@ -31,16 +31,16 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
   optionNames,
   async define ({ name, reader, realm, clock }: GuardContext) {
     const options = resolveOptions(reader)
-    const verifyToken = createTokenVerifier(options, await createCheck(options))
+    const verifyToken = createTokenVerifier(options, await createTrust(options.trust))
     const verified = new WeakMap<BearerJwtIdentity<unknown>, VerifiedToken>()
-    const judgementOf = (found: VerifiedToken) => {
-      const { identity } = found
-      verified.set(identity, found)
-      const { tenant, subject, scopes, keyId } = identity
-      const principal = { scopes, ...(tenant !== undefined && { tenant }), ...(subject !== undefined && subject !== '' && { subject }) }
-      return { identity, principal, matched: keyId }
+    const judgementOf = (found: VerifiedToken): Judgement<BearerJwtIdentity<unknown>> => {
+      if (!verified.has(found.judgement.identity)) verified.set(found.judgement.identity, found)
+      return found.judgement
     }
+    const { revocations } = options
+    const judge = revocations === undefined ? judgementOf : (found: VerifiedToken) => ifNotRevoked(found, revocations, judgementOf)
     const where = headerParameter(options)
+    const tokensOf = createTokenFinder(options.sources)
     return {
       credentials: options.sources,
       proves: [...(options.tenant === undefined ? [] : ['tenant' as const]), ...(options.subject === undefined ? [] : ['subject' as const])],
@@ -51,24 +51,32 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
       },
       notes: notesOf(options),
       missing: () => refusal('ERR_BEARER_JWT_TOKEN_MISSING'),
-      isPresented: (request) => findTokens(request, options.sources).length > 0,
+      isPresented: (request) => tokensOf(request).length > 0,
       judge (request) {
-        const token = readToken(findTokens(request, options.sources), options.maxTokenBytes)
+        const token = readToken(tokensOf(request), options.maxTokenBytes)
         const found = verifyToken(token, clock())
-        return found instanceof Promise ? found.then(judgementOf) : judgementOf(found)
+        return found instanceof Promise ? found.then(judge) : judge(found)
       },
+      ...(revocations?.noteUse !== undefined && {
+        committed: (_request, { identity }) => {
+          const { id, dates } = verified.get(identity)!
+          if (id !== undefined) revocations.noteUse!(id, (dates.exp ?? 0) * 1000)
+        }
+      }),
       requirementNames,
       requirement: (given) => resolveRequirement(given, { name, realm, options, verified: (identity) => verified.get(identity)! })
     }
   }
 })
 
-/** Listed keys get a check each; keys from a resolver are checked as they come. */
-async function createCheck ({ keys }: ResolvedOptions): Promise<CheckSignature> {
-  if (typeof keys === 'function') return createKeyedCheck()
-  const checks = new Map<TrustedKey, SignatureCheck>()
-  for (const key of keys) checks.set(key, await createSignatureCheck(key))
-  return (token, key) => checks.get(key)!(token)
+/** A revoked token is refused; where nobody can tell, the request is unavailable. */
+function ifNotRevoked<T> (found: VerifiedToken, list: RevocationList, pass: (found: VerifiedToken) => T): T | Promise<T> {
+  const { id, family, dates, judgement } = found
+  const { tenant } = judgement.identity
+  return askResolver(() => list.isRevoked({ id, family, tenant, issuedAt: dates.iat }), (isRevoked) => {
+    if (isRevoked !== false) throw refusal('ERR_BEARER_JWT_TOKEN_REVOKED')
+    return pass(found)
+  }, (cause) => refusal('ERR_BEARER_JWT_STATE_UNAVAILABLE', { cause, retryAfterSeconds: 1 }))
 }
 
 /** Says in the challenge where the token belongs, if not in `Authorization`. */
@@ -77,6 +85,6 @@ function headerParameter ({ sources: [source] }: ResolvedOptions): Record<string
   return { header: source.header }
 }
 
-function notesOf ({ keyRules: { shortSecrets } }: ResolvedOptions): readonly string[] {
+function notesOf ({ trust: { shortSecrets } }: ResolvedOptions): readonly string[] {
   return shortSecrets === undefined ? [] : [`secrets of ${shortSecrets.minimumBytes} bytes allowed: ${shortSecrets.reason}`]
 }

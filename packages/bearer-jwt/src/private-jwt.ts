@@ -40,11 +40,13 @@ export async function createKeyedCheck (): Promise<(token: string, trusted: Libr
 }
 
 /** Signs claims as they are: nothing is added to them. */
-export async function createSignature ({ key, algorithm }: LibraryKey, keyId: string | undefined): Promise<(claims: object) => string> {
-  const header = { alg: algorithm, typ: 'JWT', ...(keyId !== undefined && { kid: keyId }) }
+export async function createSignature ({ key, algorithm }: LibraryKey, keyId: string | undefined): Promise<(claims: object, typ?: string) => string> {
   const jwt = await openJwt({ secret: key.type === 'secret' ? libraryKey(key) : keyPair(key) }, algorithm)
-  // With `noTimestamp` the library takes away an `iat` that is there; without it, it adds one that is not.
-  return (claims) => jwt.sign(claims, { header, noTimestamp: (claims as { iat?: unknown }).iat === undefined })
+  return (claims, typ = 'JWT') => {
+    const header = { alg: algorithm, typ, ...(keyId !== undefined && { kid: keyId }) }
+    // With `noTimestamp` the library takes away an `iat` that is there; without it, it adds one that is not.
+    return jwt.sign(claims, { header, noTimestamp: (claims as { iat?: unknown }).iat === undefined })
+  }
 }
 
 function keyPair (key: KeyObject): { private: string, public: string } {

@@ -13,8 +13,29 @@ export type TokenSource
   /** A cookie by its exact name. */
     | { readonly cookie: string }
 
-/** Every token in the sources, as texts; a header without the right scheme holds none. */
-export function findTokens (request: FastifyRequest, sources: readonly TokenSource[]): readonly string[] {
+/**
+ * Finds every token in the sources, as texts; a header without the right scheme holds none. Guard asks whether there is one
+ * and then what it is, right after each other, so the answer for the last request is kept until it is asked for again.
+ */
+export function createTokenFinder (sources: readonly TokenSource[]): (request: FastifyRequest) => readonly string[] {
+  let last: FastifyRequest | undefined
+  let found: readonly string[] = none
+  return function tokensOf (request) {
+    if (last !== request) {
+      last = request
+      found = findTokens(request, sources)
+      return found
+    }
+    last = undefined
+    const known = found
+    found = none
+    return known
+  }
+}
+
+const none: readonly string[] = Object.freeze([])
+
+function findTokens (request: FastifyRequest, sources: readonly TokenSource[]): readonly string[] {
   if (sources.length === 1) return tokensIn(request, sources[0]!)
   return sources.flatMap((source) => tokensIn(request, source))
 }

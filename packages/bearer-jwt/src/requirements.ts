@@ -66,13 +66,13 @@ function readSingleUse (reader: OptionReader, { name, options, verified }: Requi
   if (store === undefined) throw reader.error('singleUse', 'needs the "store" option: memoryStore() for one process, redisStore(client) for many')
   if (!rules.requireExpiration) throw reader.error('singleUse', 'needs tokens that expire; leave requireExpiration on')
   return (identity) => {
-    const { token, claims, dates } = verified(identity)
+    const { signed, claims, dates } = verified(identity)
     const datedAt = dates.nbf ?? dates.iat ?? -Infinity
-    if (store.createdAt !== undefined && datedAt * 1000 < store.createdAt) throw refusal('ERR_BEARER_JWT_TOKEN_REUSED', { reason: 'dated-before-store' })
+    if (store.createdAt !== undefined && datedAt * 1000 < store.createdAt) throw refusal('ERR_BEARER_JWT_STATE_UNAVAILABLE', { reason: 'dated-before-store', retryAfterSeconds: 1 })
     const jti = textOf(claims, 'jti')
-    // Without a jti, what was signed: an ECDSA signature has a twin that is valid too. A jti is unique for its issuer and
+    // Without a jti, what was signed: an ECDSA signature has a twin that is valid too, and a sealed token can be sealed anew. A jti is unique for its issuer and
     // tenant only: one tenant must not be able to use up another's.
-    const id = jti === undefined || jti === '' ? ['token', token.slice(0, token.lastIndexOf('.'))] : ['jti', textOf(claims, 'iss') ?? '', identity.tenant ?? '', jti]
+    const id = jti === undefined || jti === '' ? ['token', signed.slice(0, signed.lastIndexOf('.'))] : ['jti', textOf(claims, 'iss') ?? '', identity.tenant ?? '', jti]
     return {
       store,
       key: `${name}:${hash('sha256', JSON.stringify(id), 'base64url')}`,

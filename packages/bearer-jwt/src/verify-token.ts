@@ -1,12 +1,16 @@
 /** From a token's text to what it proves: structure, key, signature, and only then the claims. */
 
-import { createSecretKey, randomBytes } from 'node:crypto'
-import { askResolver, isAuthError, isLive, type AuthError } from '@sallyport/guard'
+import { hash } from 'node:crypto'
+import { isAuthError, isLive, type Judgement } from '@sallyport/guard'
 import { invalid, own, scopeList, scopesOf, tenantText, textOf, verifyStaticClaims, verifyTime, type TimedClaims } from './claims.js'
+import { isEncrypted, openToken, type OpeningKey } from './encryption.js'
 import { refusal } from './errors.js'
+import type { KeyHints } from './key-source.js'
 import type { Algorithm, TrustedKey } from './keys.js'
-import { resolveAnswer, type KeyHints, type ResolvedOptions } from './options.js'
+import type { ResolvedOptions } from './options.js'
 import { parseToken, type JwtClaims, type ParsedToken } from './parse-token.js'
+import { BoundedCache } from './bounded-cache.js'
+import type { Trust, TrustFor } from './trust.js'
 
 /** What a token proved, as handlers get it from `identityOf(request, app.bearerJwt)`. */
 export interface BearerJwtIdentity<C = JwtClaims> {
@@ -19,54 +23,118 @@ export interface BearerJwtIdentity<C = JwtClaims> {
   readonly scopes: readonly string[]
 }
 
+/** The frozen result of the cryptography, and what has to be judged again whenever the token comes. */
 export interface VerifiedToken {
   readonly token: string
+  /** The signed token: the same, or what was inside the encrypted one. */
+  readonly signed: string
+  /** The `jti`. */
+  readonly id: string | undefined
+  /** The family of refresh tokens that it belongs to: the `fam` claim. */
+  readonly family: string | undefined
   readonly claims: JwtClaims
   readonly dates: TimedClaims
-  readonly identity: BearerJwtIdentity<unknown>
+  readonly judgement: Judgement<BearerJwtIdentity<unknown>>
+  readonly trust: Trust
+  readonly hints: KeyHints
+  readonly key: TrustedKey
+  /** The key that opened it, where it came encrypted. */
+  readonly openedBy: OpeningKey | undefined
 }
-
-/** Says whether a key signed a token. */
-export type CheckSignature = (token: string, key: TrustedKey) => boolean
 
 export type TokenVerifier = (token: string, nowMs: number) => VerifiedToken | Promise<VerifiedToken>
 
-/** Builds the verifier once; it answers synchronously unless the keys come from a resolver that does not. */
-export function createTokenVerifier (options: ResolvedOptions, check: CheckSignature): TokenVerifier {
-  const { keys, algorithms } = options
-  const decoy = decoyFor(keys)
-  return function verifyToken (text, nowMs) {
-    const parsed = parseToken(text)
-    const algorithm = parsed.header.alg as Algorithm
-    if (!algorithms.includes(algorithm)) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'algorithm' })
-    const judge = (trusted: readonly TrustedKey[]): VerifiedToken => {
-      const key = signingKey(parsed, candidates(trusted, parsed, nowMs), decoy(algorithm), check)
-      return verifiedToken(parsed, key, options, nowMs)
-    }
-    if (typeof keys !== 'function') return judge(keys)
-    return askResolver(() => keys(hintsOf(parsed, options)), (answer) => judge(resolveAnswer(answer, options, unusable)), unavailable)
+interface Opened { readonly inner: string, readonly openedBy?: OpeningKey, readonly replicated?: Readonly<Record<string, unknown>> }
+
+/** Builds the verifier once. It answers at once for tokens it knows, and for others unless keys or decryption have to be waited for. */
+export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFor): TokenVerifier {
+  const { encryption } = options
+  const cache = new BoundedCache<VerifiedToken>(options.cacheEntries)
+
+  function verifyToken (token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    const place = hash('sha256', token, 'base64')
+    const known = cache.get(place)
+    return known === undefined ? verifyNew(token, place, nowMs) : verifyKnown(known, place, nowMs)
   }
+
+  /** The cryptography stands as long as its keys do. */
+  function verifyKnown (known: VerifiedToken, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    const { trust, hints, key, openedBy, dates } = known
+    const judge = (current: readonly TrustedKey[]): VerifiedToken | Promise<VerifiedToken> => {
+      const isTrusted = current.some((candidate) => isSameKey(candidate, key) && isLive(candidate, nowMs))
+      if (!isTrusted || (openedBy !== undefined && !isLive(openedBy, nowMs))) {
+        cache.delete(place)
+        return verifyNew(known.token, place, nowMs)
+      }
+      verifyTime(dates, trust.rules, nowMs / 1000)
+      // What the user's own function makes is the user's, frozen or not: each request gets one of its own.
+      return options.identity === undefined ? known : Object.freeze({ ...known, judgement: judgementOf(known.claims, key, options) })
+    }
+    const current = trust.source.find(hints, nowMs)
+    return current instanceof Promise ? current.then(judge) : judge(current)
+  }
+
+  function verifyNew (token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    const remember = (verified: VerifiedToken): VerifiedToken => {
+      cache.set(place, verified)
+      return verified
+    }
+    const verified = encryption !== undefined && isEncrypted(token)
+      ? openToken(token, encryption, nowMs).then(({ inner, key, replicated }) => verifySigned(token, { inner, openedBy: key, replicated }, nowMs))
+      : verifySigned(token, { inner: token }, nowMs)
+    return verified instanceof Promise ? verified.then(remember) : remember(verified)
+  }
+
+  function verifySigned (token: string, opened: Opened, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    if (encryption?.mode === 'required' && opened.openedBy === undefined) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'not-encrypted' })
+    const parsed = parseToken(opened.inner)
+    const hints = hintsOf(parsed, options)
+    const trust = trustFor(hints.issuer)
+    if (trust === undefined) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'issuer' })
+    if (!trust.algorithms.includes(hints.algorithm)) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'algorithm' })
+    const judge = (trusted: readonly TrustedKey[]): VerifiedToken => {
+      const key = signingKey(parsed, candidates(trusted, parsed, trust, nowMs), trust)
+      verifyReplicated(opened, parsed)
+      const dates = verifyStaticClaims(parsed.header, parsed.claims, trust.rules)
+      verifyTime(dates, trust.rules, nowMs / 1000)
+      const { claims } = parsed
+      return Object.freeze({
+        token, signed: opened.inner, id: textOf(claims, 'jti'), family: textOf(claims, 'fam'), claims, dates, judgement: judgementOf(claims, key, options), trust, hints, key, openedBy: opened.openedBy
+      })
+    }
+    const trusted = trust.source.find(hints, nowMs)
+    return trusted instanceof Promise ? trusted.then(judge) : judge(trusted)
+  }
+
+  return verifyToken
 }
 
-function candidates (trusted: readonly TrustedKey[], { header }: ParsedToken, nowMs: number): readonly TrustedKey[] {
+function candidates (trusted: readonly TrustedKey[], { header }: ParsedToken, { source }: Trust, nowMs: number): readonly TrustedKey[] {
   return trusted.filter((key) => {
-    const isNamed = header.kid === undefined || key.id === undefined || key.id === header.kid
+    const isNamed = !source.comparesIds || header.kid === undefined || key.id === undefined || key.id === header.kid
     return isNamed && key.algorithm === header.alg && isLive(key, nowMs)
   })
 }
 
 /** The key that signed the token. Where no key is known, a decoy is tried, so that an unknown key takes as long as a wrong signature. */
-function signingKey ({ token }: ParsedToken, keys: readonly TrustedKey[], decoy: TrustedKey | undefined, check: CheckSignature): TrustedKey {
-  const key = keys.find((candidate) => check(token, candidate))
+function signingKey ({ token, header }: ParsedToken, keys: readonly TrustedKey[], { source }: Trust): TrustedKey {
+  const key = keys.find((candidate) => source.check(token, candidate))
   if (key !== undefined) return key
-  if (keys.length === 0 && decoy !== undefined) check(token, decoy)
+  const decoy = keys.length === 0 ? source.decoy(header.alg as Algorithm) : undefined
+  if (decoy !== undefined) source.check(token, decoy)
   throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: keys.length === 0 ? 'unknown-key' : 'signature' })
 }
 
-function decoyFor (keys: ResolvedOptions['keys']): (algorithm: Algorithm) => TrustedKey | undefined {
-  if (typeof keys !== 'function') return (algorithm) => keys.find((key) => key.algorithm === algorithm)
-  const key = createSecretKey(randomBytes(64))
-  return (algorithm) => algorithm.startsWith('HS') ? { id: undefined, algorithm, key, notBeforeMs: -Infinity, notAfterMs: Infinity } : undefined
+/** A resolver may give the same key in a new object each time. */
+function isSameKey (one: TrustedKey, other: TrustedKey): boolean {
+  return one === other || (one.algorithm === other.algorithm && one.id === other.id && one.key.equals(other.key))
+}
+
+/** Claims that stand in the header of an encrypted token too must say the same (RFC 7519 section 5.3). */
+function verifyReplicated ({ replicated }: Opened, { claims }: ParsedToken): void {
+  for (const [name, value] of Object.entries(replicated ?? {})) {
+    if (JSON.stringify(own(claims, name)) !== JSON.stringify(value)) throw invalid('replicated')
+  }
 }
 
 function hintsOf ({ header, claims }: ParsedToken, options: ResolvedOptions): KeyHints {
@@ -94,15 +162,13 @@ function tenantOf (claims: JwtClaims, { tenant }: ResolvedOptions): string | und
   return tenantText(readBy(() => tenant(claims), 'tenant'))
 }
 
-function verifiedToken ({ token, header, claims }: ParsedToken, key: TrustedKey, options: ResolvedOptions, nowMs: number): VerifiedToken {
-  const dates = verifyStaticClaims(header, claims, options.rules)
-  verifyTime(dates, options.rules, nowMs / 1000)
+function judgementOf (claims: JwtClaims, key: TrustedKey, options: ResolvedOptions): Judgement<BearerJwtIdentity<unknown>> {
   const tenant = tenantOf(claims, options)
   if (options.tenant !== undefined && tenant === undefined) throw invalid('tenant')
   const subject = textOf(claims, options.subject ?? 'sub')
   if (options.subject !== undefined && (subject === undefined || subject === '')) throw invalid('claim-missing')
   const { scopes: readScopes, identity: shape } = options
-  const scopes = typeof readScopes === 'function' ? scopeList(readBy(() => readScopes(claims), 'identity')) : scopesOf(claims, readScopes)
+  const scopes = Object.freeze([...typeof readScopes === 'function' ? scopeList(readBy(() => readScopes(claims), 'identity')) : scopesOf(claims, readScopes)])
   const identity = Object.freeze({
     claims: shape === undefined ? claims : readBy(() => shape(claims), 'identity'),
     keyId: key.id,
@@ -110,7 +176,8 @@ function verifiedToken ({ token, header, claims }: ParsedToken, key: TrustedKey,
     subject,
     scopes
   })
-  return Object.freeze({ token, claims, dates, identity })
+  const principal = Object.freeze({ scopes, ...(tenant !== undefined && { tenant }), ...(subject !== undefined && subject !== '' && { subject }) })
+  return Object.freeze({ identity, principal, matched: key.id })
 }
 
 /** A reader of the user's own met a token that it was not made for: the token is refused, whatever the reader threw. */
@@ -125,12 +192,4 @@ function readBy<T> (read: () => T, reason: string): T {
   // An async reader is a mistake in the server: refused as one, and its rejection must not end the process.
   value.catch(() => undefined)
   throw new TypeError('a reader of claims must answer at once')
-}
-
-function unavailable (cause: unknown): AuthError {
-  return refusal('ERR_BEARER_JWT_KEYS_UNAVAILABLE', { reason: 'resolver', cause, retryAfterSeconds: 1 })
-}
-
-function unusable (cause: unknown): AuthError {
-  return refusal('ERR_BEARER_JWT_KEYS_UNAVAILABLE', { reason: 'resolved-key', cause, retryAfterSeconds: 1 })
 }

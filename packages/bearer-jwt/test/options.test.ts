@@ -33,10 +33,10 @@ t.test('names the option and the rule that is broken', async (t) => {
   const store = memoryStore()
   const wrong: readonly (readonly [object, string, RegExp])[] = [
     [{ nonsense: 1 }, 'nonsense', /is unknown; known are: as, realm, clock, onDecision, keys/],
-    [{ keys: undefined }, 'keys', /is required/],
+    [{ keys: undefined }, 'keys', /or "issuers" is required/],
     [{ keys: [] }, 'keys', /non-empty list/],
     [{ keys: { key: secret } }, 'keys', /non-empty list/],
-    [{ keys: () => undefined }, 'algorithms', /is required with a key resolver: algorithms are pinned/],
+    [{ keys: () => undefined }, 'algorithms', /is required with a key resolver or a JWK Set: algorithms are pinned/],
     [{ algorithms: [] }, 'algorithms', /non-empty list/],
     [{ algorithms: ['none'] }, 'algorithms', /must hold only: HS256/],
     [{ algorithms: ['HS256', 'HS256'] }, 'algorithms', /same value twice/],

@@ -74,7 +74,7 @@ t.test('types the options', async (t) => {
   holds<Algorithm extends string ? true : false>()
   const shaped: BearerJwtOptions<Partner> = { keys, identity: ({ company }) => ({ company: String(company) }) }
   t.ok(shaped)
-  // @ts-expect-error keys are required
+  // Keys or issuers are required, which only registration can say.
   const none: BearerJwtOptions = {}
   // @ts-expect-error a key is never text, which could be a secret or a public key
   const text: BearerJwtOptions = { keys: [{ key: 'secret' }] }

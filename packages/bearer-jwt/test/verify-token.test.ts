@@ -251,7 +251,7 @@ t.test('asks a resolver with hints that nobody has signed for yet', async (t) =>
 
 t.test('gives a resolver no tenant where the reader can\'t find one, and says no more to the client than of a wrong signature', async (t) => {
   const asked: KeyHints[] = []
-  const { send } = await testApp(t, { algorithms: ['HS256'], tenant: () => { throw new Error('no tenant') }, keys: (hints) => { asked.push(hints); return { key: secret } } })
+  const { send } = await testApp(t, { algorithms: ['HS256'], keyCacheSeconds: 0, tenant: () => { throw new Error('no tenant') }, keys: (hints) => { asked.push(hints); return { key: secret } } })
   isRefused(t, await send(hmacToken(claims, otherSecret)), 'ERR_BEARER_JWT_TOKEN_INVALID')
   isRefused(t, await send(hmacToken(claims)), invalid)
   t.same(asked.map(({ tenant }) => tenant), [undefined, undefined])

@@ -89,6 +89,7 @@ function hideCookie (request: FastifyRequest, name: string): void {
   if (kept === undefined) return
   raw.headers.cookie = kept
   raw.rawHeaders.push('Cookie', kept)
+  if ('headersDistinct' in raw) (raw as { headersDistinct: Record<string, string[]> }).headersDistinct = distinctHeaders(raw.rawHeaders)
 }
 
 function withoutCookie (header: string | undefined, name: string): string | undefined {

@@ -14,8 +14,8 @@ const decisions = channel(decisionChannel)
 type Listeners = readonly (((decision: Decision) => void) | undefined)[]
 
 /** True if somebody would see a decision. */
-export function isWatched (listeners: Listeners): boolean {
-  return decisions.hasSubscribers || listeners.some((listener) => listener !== undefined)
+export function isWatched (one: Listeners[number], other: Listeners[number]): boolean {
+  return one !== undefined || other !== undefined || decisions.hasSubscribers
 }
 
 export interface DecisionFacts {

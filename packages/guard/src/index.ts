@@ -17,7 +17,7 @@ export { assertForwardingIsSafe, type ForwardingQuestion } from './forwarding.js
 export { OptionReader, type CommonOptions, type Decision, type IntegerRule } from './options.js'
 export { isLive, readLifetime, type Lifetime, type LifetimeMs } from './lifetime.js'
 export { type PolicyDescription } from './policy.js'
-export { askResolver, inTime } from './resolver.js'
+export { askResolver, inTime, isThenable } from './resolver.js'
 export { type RoutePolicy } from './audit.js'
 export { problemDetails } from './problem-details.js'
 export { memoryStore, type MemoryStore, type MemoryStoreOptions } from './memory-store.js'

@@ -8,7 +8,7 @@ import { isWatched, publishDecision } from './events.js'
 import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
 import { isAmbient, isPresented, leavesOf, presenceOf, type GuardNode, type PolicyNode } from './policy.js'
 import { inTime, isThenable } from './resolver.js'
-import { beginState, type DueClaim, type Judged, type RequestState } from './state.js'
+import { anonymous, beginState, type DueClaim, type Judged, type RequestState } from './state.js'
 
 /** A refusal is a value inside the composition, so that the way through a request goes straight; `undefined` has passed. */
 type Verdict = AuthError | undefined
@@ -57,9 +57,9 @@ class Trial {
   accept (): Verdict {
     const { state } = this
     if (state.committed && this.claims.length > 0) return refusal('ERR_GUARD_STAGE_LATE')
-    const fresh = this.passed.filter(({ definition }) => !state.passed.some((judged) => judged.definition === definition))
-    state.passed = [...state.passed, ...fresh]
-    state.claims = [...state.claims, ...this.claims]
+    const fresh = state.passed.length === 0 ? this.passed : this.passed.filter(({ definition }) => !state.passed.some((judged) => judged.definition === definition))
+    state.passed = state.passed.length === 0 ? fresh : [...state.passed, ...fresh]
+    if (this.claims.length > 0) state.claims = [...state.claims, ...this.claims]
     state.principal = mergedPrincipal(state.passed, this.tenant, this.subject)
     state.refusal = undefined
     return undefined
@@ -67,14 +67,22 @@ class Trial {
 }
 
 function mergedPrincipal (passed: readonly Judged[], tenant: string | undefined, subject: string | undefined): Principal {
-  const scopes = passed.length === 1
-    ? passed[0]!.judgement.principal?.scopes ?? []
-    : [...new Set(passed.flatMap(({ judgement }) => judgement.principal?.scopes ?? []))]
-  return Object.freeze({
-    ...(tenant !== undefined && { tenant }),
-    ...(subject !== undefined && { subject }),
-    scopes: Object.isFrozen(scopes) ? scopes : Object.freeze([...scopes])
-  })
+  const alone = passed.length === 1 ? passed[0]!.judgement.principal : undefined
+  if (alone?.scopes !== undefined && isFrozenWhole(alone)) return alone as Principal
+  const scopes = passed.flatMap(({ judgement }) => judgement.principal?.scopes ?? [])
+  if (scopes.length === 0 && tenant === undefined && subject === undefined) return anonymous
+  return principalOf(tenant, subject, scopes.length === 0 ? anonymous.scopes : Object.freeze([...new Set(scopes)]))
+}
+
+/** Written out, because this is done for each request and objects of one shape are made fastest. */
+function principalOf (tenant: string | undefined, subject: string | undefined, scopes: readonly string[]): Principal {
+  if (subject === undefined) return Object.freeze(tenant === undefined ? { scopes } : { tenant, scopes })
+  return Object.freeze(tenant === undefined ? { subject, scopes } : { tenant, subject, scopes })
+}
+
+/** What one guard proved can be handed to handlers as it is, if nobody can change it. */
+function isFrozenWhole (principal: Partial<Principal>): boolean {
+  return Object.isFrozen(principal) && Object.isFrozen(principal.scopes)
 }
 
 /** A policy as its hook runs it: with what can be known of it beforehand. */
@@ -194,8 +202,9 @@ function missing (node: AnyNode): AuthError {
 
 function judgeWatched (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
   const { definition } = leaf
-  const listeners = [definition.onDecision, trial.state.runtime.onDecision]
-  if (!isWatched(listeners)) return judgeGuard(leaf, trial)
+  const { onDecision } = trial.state.runtime
+  if (!isWatched(definition.onDecision, onDecision)) return judgeGuard(leaf, trial)
+  const listeners = [definition.onDecision, onDecision]
   const startedAt = performance.now()
   const publish = (refused: Verdict): Verdict => {
     const { matched } = trial.recall(definition) ?? {}
@@ -256,7 +265,10 @@ function isJudgement (value: unknown, { proves }: GuardDefinition): value is Jud
 }
 
 function areScopes (scopes: unknown): boolean {
-  return scopes === undefined || (Array.isArray(scopes) && scopes.every((scope) => typeof scope === 'string'))
+  if (scopes === undefined) return true
+  if (!Array.isArray(scopes)) return false
+  for (const scope of scopes) if (typeof scope !== 'string') return false
+  return true
 }
 
 /** A claim that can't be made must not be lost on the way. */

@@ -14,19 +14,12 @@ export interface LifetimeMs { readonly notBeforeMs: number, readonly notAfterMs:
 
 /** Reads `notBefore` and `notAfter`: `Date` objects, the first before the second. */
 export function readLifetime (reader: OptionReader): LifetimeMs {
-  const notBeforeMs = readDate(reader, 'notBefore') ?? -Infinity
-  const notAfterMs = readDate(reader, 'notAfter') ?? Infinity
+  const notBeforeMs = reader.instant('notBefore') ?? -Infinity
+  const notAfterMs = reader.instant('notAfter') ?? Infinity
   if (notBeforeMs >= notAfterMs) throw reader.error('notAfter', 'must be later than notBefore')
   return { notBeforeMs, notAfterMs }
 }
 
 export function isLive ({ notBeforeMs, notAfterMs }: LifetimeMs, nowMs: number): boolean {
   return nowMs >= notBeforeMs && nowMs < notAfterMs
-}
-
-function readDate (reader: OptionReader, name: string): number | undefined {
-  const value = reader.raw(name)
-  if (value === undefined) return undefined
-  if (!(value instanceof Date) || Number.isNaN(value.getTime())) throw reader.error(name, 'must be a valid Date')
-  return value.getTime()
 }

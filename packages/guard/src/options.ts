@@ -1,5 +1,6 @@
 /** Reads a plugin's options: refuses unknown names, checks each value, and never keeps the caller's objects. */
 
+import { isDate } from 'node:util/types'
 import { OptionsError } from './errors.js'
 
 /** Options that every plugin of the house takes, with the same name and the same meaning. */
@@ -40,6 +41,8 @@ export interface Decision {
 export const commonOptionNames = ['as', 'realm', 'clock', 'onDecision'] as const
 
 export interface IntegerRule { readonly min: number, readonly max?: number, readonly unit?: string }
+
+const LAST_INSTANT_MS = Date.UTC(9999, 11, 31, 23, 59, 59)
 
 type Values = Readonly<Record<string, unknown>>
 
@@ -118,6 +121,15 @@ export class OptionReader {
       throw this.error(name, `must be a whole number, ${rule.min} ${upTo}`)
     }
     return value as number
+  }
+
+  /** A `Date` with a year of four digits, as HTTP can write it; given as milliseconds since the epoch. */
+  instant (name: string): number | undefined {
+    const value = this.#values[name]
+    if (value === undefined) return undefined
+    const ms = isDate(value) ? value.getTime() : NaN
+    if (!(ms >= 0 && ms <= LAST_INSTANT_MS)) throw this.error(name, 'must be a valid Date between 1970 and 9999')
+    return ms
   }
 
   oneOf<T extends string> (name: string, choices: readonly T[], fallback: T): T

@@ -69,7 +69,7 @@ declare module 'fastify' {
 /** `null`: no policy has run yet. `late`: none had when claims were due, so a policy that still comes can make none. */
 type WithState = FastifyRequest & { [kState]?: RequestState | 'late' | null }
 
-const anonymous: Principal = Object.freeze({ scopes: Object.freeze([]) })
+export const anonymous: Principal = Object.freeze({ scopes: Object.freeze([]) })
 const nobody: RequestAuth = Object.freeze({ principal: anonymous, via: Object.freeze([]) })
 
 /** The runtime of the scope an instance belongs to, if `guard` is registered there. Throws for another protocol. */

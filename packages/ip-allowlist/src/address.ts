@@ -73,7 +73,10 @@ export function parseEntry (text: unknown, { name = 'entry', allowRanges = false
 
 /** The canonical text of an address: dotted for IPv4, RFC 5952 for IPv6. */
 export function formatAddress ({ family, words }: ParsedAddress): string {
-  if (family === 4) return [24, 16, 8, 0].map((shift) => words[0]! >>> shift & 255).join('.')
+  if (family === 4) {
+    const [word] = words as [number]
+    return `${word >>> 24}.${word >>> 16 & 255}.${word >>> 8 & 255}.${word & 255}`
+  }
   const groups = words.flatMap((word) => [word >>> 16, word & 0xffff])
   const { start, length } = longestZeros(groups)
   const hex = (part: readonly number[]) => part.map((group) => group.toString(16)).join(':')

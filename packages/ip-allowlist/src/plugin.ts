@@ -37,8 +37,6 @@ export const ipAllowlist: FastifyPluginAsync<IpAllowlistOptions> = guardPluginOf
     const options = resolveOptions(reader)
     const { lists, source, rules: { families } } = options
     if (source === 'request') assertForwardingIsSafe(app, { owner, option: 'source', otherwise: 'use source: \'socket\'' })
-    const parsed = new WeakMap<IpAllowlistIdentity, ParsedAddress>()
-    const addressOf = (identity: IpAllowlistIdentity): ParsedAddress => parsed.get(identity)!
     return {
       credentials: [],
       proves: [],
@@ -48,11 +46,9 @@ export const ipAllowlist: FastifyPluginAsync<IpAllowlistOptions> = guardPluginOf
         const address = readAddress(request, source)
         if (families?.includes(familyOf(address)) === false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'family' })
         verifyAddress(address, lists)
-        const identity = Object.freeze({ address: formatAddress(address), family: familyOf(address) })
-        parsed.set(identity, address)
-        return { identity }
+        return { identity: Object.freeze({ address: formatAddress(address), family: familyOf(address) }) }
       },
-      requirements: options.tenants === undefined ? [] : [tenantRequirement(options, addressOf)]
+      requirements: options.tenants === undefined ? [] : [tenantRequirement(options)]
     }
   }
 })
@@ -65,7 +61,7 @@ function readAddress (request: FastifyRequest, source: 'request' | 'socket'): Pa
   return address
 }
 
-function tenantRequirement (options: ResolvedOptions, addressOf: (identity: IpAllowlistIdentity) => ParsedAddress): Requirement<IpAllowlistIdentity> {
+function tenantRequirement (options: ResolvedOptions): Requirement<IpAllowlistIdentity> {
   const { tenants, tenantWithoutList } = options
   const verify = (address: ParsedAddress, found: CompiledLists | undefined): void => {
     if (found !== undefined) verifyAddress(address, found)
@@ -77,7 +73,7 @@ function tenantRequirement (options: ResolvedOptions, addressOf: (identity: IpAl
     needsTenant: true,
     judge ({ identity }, { tenant }) {
       if (tenant === undefined) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'tenant-missing' })
-      const address = addressOf(identity)
+      const address = parseAddress(identity.address)!
       if (typeof tenants !== 'function') { verify(address, tenants!.get(tenant)); return undefined }
       return askResolver(() => tenants(tenant), (answer) => { verify(address, compile(answer)) }, unreadable)
     }

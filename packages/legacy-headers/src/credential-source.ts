@@ -1,6 +1,6 @@
 /** Where the tokens of a tenant come from: a compiled list, or the user's resolver, which is the one impure thing here. */
 
-import type { Judgement } from '@sallyport/guard'
+import { askResolver, inTime, isThenable, type AuthError, type Judgement } from '@sallyport/guard'
 import { refusal, type LegacyHeadersReason } from './errors.js'
 import { readTokens, type ResolvedOptions } from './options.js'
 import type { PresentedCredential } from './read-credential.js'
@@ -44,15 +44,12 @@ function createSource ({ credentials, resolverTimeoutMs }: SourceOptions): Crede
   return {
     longest: MAX_TOKENS,
     tokensOf (tenant) {
-      let answer: unknown
-      try {
-        answer = credentials(tenant)
-      } catch (error) {
-        throw unavailable('resolver-failed', error)
+      let late: AuthError | undefined
+      const ask = (): unknown => {
+        const answer: unknown = credentials(tenant)
+        return isThenable(answer) ? inTime(answer, resolverTimeoutMs, () => (late = unavailable('resolver-too-slow'))) : answer
       }
-      return isThenable(answer)
-        ? answerInTime(answer, resolverTimeoutMs).then((later) => readAnswer(tenant, later))
-        : readAnswer(tenant, answer)
+      return askResolver(ask, (answer) => readAnswer(tenant, answer), (cause) => late !== undefined && cause === late ? late : unavailable('resolver-failed', cause))
     }
   }
 }
@@ -71,22 +68,6 @@ function readAnswer (tenant: string, answer: unknown): Tokens {
   }
 }
 
-const tooLate = Symbol('too late')
-
-async function answerInTime (answer: PromiseLike<unknown>, timeoutMs: number): Promise<unknown> {
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<typeof tooLate>((resolve) => { timer = setTimeout(resolve, timeoutMs, tooLate) })
-  const first = await Promise.race([answer, timeout])
-    .catch((error: unknown) => { throw unavailable('resolver-failed', error) })
-    .finally(() => clearTimeout(timer))
-  if (first === tooLate) throw unavailable('resolver-too-slow')
-  return first
-}
-
 function unavailable (reason: LegacyHeadersReason, cause?: unknown) {
   return refusal('ERR_LEGACY_HEADERS_CREDENTIALS_UNAVAILABLE', { reason, cause })
-}
-
-function isThenable (value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }

@@ -1,7 +1,6 @@
 /** The options of `legacyHeaders`: what each means, and the checks that turn them into frozen, ready data. */
 
-import { isDate } from 'node:util/types'
-import { OptionReader, OptionsError, type CommonOptions } from '@sallyport/guard'
+import { OptionReader, OptionsError, readLifetime, type CommonOptions, type Lifetime } from '@sallyport/guard'
 import type { Calendar } from './deprecation.js'
 import { OWNER } from './errors.js'
 import { isCanonicalInteger, isTenantText } from './read-credential.js'
@@ -41,15 +40,11 @@ export interface TenantCredentials {
 }
 
 /** One token, kept as its digest only. */
-export interface AccessTokenDigest {
+export interface AccessTokenDigest extends Lifetime {
   /** SHA-256 of the token, as `hashAccessToken` gives it: 64 hexadecimal digits, base64url without padding, or 32 bytes. */
   readonly digest: string | Uint8Array
   /** Names the token in decision events and in the identity; unique within the tenant, and no secret. */
   readonly id?: string
-  /** The token counts from here on. Default: always. */
-  readonly notBefore?: Date
-  /** From here on the token counts no more. Default: never. */
-  readonly notAfter?: Date
 }
 
 /**
@@ -177,11 +172,9 @@ export function readTokens (tenant: string, given: unknown, path: string): reado
     if (!isNewIn(digests, digest.toString('hex'))) throw reader.error('digest', 'is that of an earlier token of this tenant')
     const id = reader.text('id')
     if (id !== undefined && !isNewIn(ids, id)) throw reader.error('id', 'is that of an earlier token of this tenant')
-    const notBeforeMs = readInstant(reader, 'notBefore') ?? -Infinity
-    const notAfterMs = readInstant(reader, 'notAfter') ?? Infinity
-    if (notAfterMs <= notBeforeMs) throw reader.error('notAfter', 'must be later than notBefore')
+    const lifetime = readLifetime(reader)
     const identity = Object.freeze({ tenant, ...(id !== undefined && { credentialId: id }) })
-    return Object.freeze({ digest, notBeforeMs, notAfterMs, judgement: Object.freeze({ identity, principal: Object.freeze({ tenant }), matched: id }) })
+    return Object.freeze({ digest, ...lifetime, judgement: Object.freeze({ identity, principal: Object.freeze({ tenant }), matched: id }) })
   }))
 }
 
@@ -193,7 +186,7 @@ function readDeprecation (outer: OptionReader, isTenant: (text: string) => boole
   if (!outer.has('deprecation')) return undefined
   const reader = new OptionReader(OWNER, outer.raw('deprecation'), ['deprecatedAt', 'sunsetAt', 'link', 'brownouts', 'extensions'], 'deprecation.')
   const deprecatedAtMs = requiredInstant(reader, 'deprecatedAt')
-  const sunsetAtMs = readInstant(reader, 'sunsetAt') ?? Infinity
+  const sunsetAtMs = reader.instant('sunsetAt') ?? Infinity
   if (sunsetAtMs < deprecatedAtMs) throw reader.error('sunsetAt', 'must not be earlier than deprecatedAt (RFC 9745 section 4)')
   const extensions = readExtensions(reader, sunsetAtMs, isTenant)
   const endsAtMs = Math.max(sunsetAtMs, ...extensions.values())
@@ -241,18 +234,7 @@ function readLink (reader: OptionReader): string | undefined {
 }
 
 function requiredInstant (reader: OptionReader, option: string): number {
-  const ms = readInstant(reader, option)
+  const ms = reader.instant(option)
   if (ms === undefined) throw reader.error(option, 'is required')
-  return ms
-}
-
-/** Four-digit years only: an HTTP-date has no other. */
-const LAST_INSTANT_MS = Date.UTC(9999, 11, 31, 23, 59, 59)
-
-function readInstant (reader: OptionReader, option: string): number | undefined {
-  const given = reader.raw(option)
-  if (given === undefined) return undefined
-  const ms = isDate(given) ? given.getTime() : NaN
-  if (!(ms >= 0 && ms <= LAST_INSTANT_MS)) throw reader.error(option, 'must be a valid Date between 1970 and 9999')
   return ms
 }

@@ -1,7 +1,7 @@
 /** Proves a token against the digests of one tenant: every comparison is made, whatever the first ones say. */
 
 import { hash, timingSafeEqual } from 'node:crypto'
-import type { Judgement } from '@sallyport/guard'
+import type { Judgement, LifetimeMs } from '@sallyport/guard'
 import { refusal, type LegacyHeadersReason } from './errors.js'
 import { isAccessToken } from './read-credential.js'
 
@@ -14,10 +14,8 @@ export interface LegacyHeadersIdentity {
 }
 
 /** One token of one tenant, compiled: all that a passing request needs is already here. */
-export interface TokenRecord {
+export interface TokenRecord extends LifetimeMs {
   readonly digest: Uint8Array
-  readonly notBeforeMs: number
-  readonly notAfterMs: number
   readonly judgement: Judgement<LegacyHeadersIdentity>
 }
 

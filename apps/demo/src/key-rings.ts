@@ -1,0 +1,123 @@
+/** The keys that this demo signs and seals its own tokens with: one ring for each system and environment, rotated by command. */
+
+import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
+import { OptionReader, type Lifetime } from '@sallyport/guard'
+import { openRegisterFile } from './register-file.js'
+import { openSealingKey, seal, unseal } from './sealing.js'
+
+export const ringNames = ['production', 'sandbox', 'commerce'] as const
+export type RingName = typeof ringNames[number]
+
+/** 32 secret bytes. With an end, it is retired; without, it is in use, or a spare behind the one in use. */
+export interface RingKey extends Lifetime {
+  /** Sent as `kid`; names the key in decision events. */
+  readonly id: string
+  readonly key: KeyObject
+}
+
+export interface KeyRing {
+  /** HS256. The one without an end signs. */
+  readonly signing: readonly RingKey[]
+  /** `dir` with A256GCM. The first without an end seals; those behind it are spares. Empty: tokens are signed only. */
+  readonly encryption: readonly RingKey[]
+}
+
+export interface KeyRings {
+  /** As the file has it now. The same object until the file changes. */
+  readonly of: (name: RingName) => KeyRing
+  /** New keys from now on; tokens of the old ones are good for `overlapMs` more. */
+  readonly rotate: (rotation: { readonly name: RingName, readonly overlapMs: number }) => Promise<KeyRing>
+}
+
+export interface KeyRingsOptions {
+  readonly folder: string
+  /** Milliseconds since the epoch. Default: `Date.now`. */
+  readonly clock?: (() => number) | undefined
+  readonly onUnreadable?: ((error: unknown) => void) | undefined
+}
+
+/**
+ * A running server opens sealed tokens with the keys that were there when it started, so keys are made ahead: it can follow as
+ * many rotations as there are spares, and has to be started again before the next one.
+ */
+export const SPARE_KEYS = 4
+const KEY_BYTES = 32
+const OWNER = 'key register'
+
+type Rings = Readonly<Record<RingName, KeyRing>>
+
+/** Opens the rings of a data folder; in an empty folder it makes them. */
+export async function openKeyRings ({ folder, clock = Date.now, onUnreadable }: KeyRingsOptions): Promise<KeyRings> {
+  const sealingKey = await openSealingKey({ folder, name: 'keys' })
+  const file = await openRegisterFile<Rings>({
+    folder, name: 'keys', parse: (text) => parseRings(text, sealingKey), format: (rings) => formatRings(rings, sealingKey), first: firstRings, onUnreadable
+  })
+  return Object.freeze({
+    of: (name: RingName) => file.current()[name],
+    rotate: async ({ name, overlapMs }: { readonly name: RingName, readonly overlapMs: number }) => file.change((rings) => {
+      const now = clock()
+      const { signing, encryption } = rings[name]
+      const result = { signing: rotated(signing, now, overlapMs), encryption: encryption.length === 0 ? [] : rotated(encryption, now, overlapMs) }
+      return { content: { ...rings, [name]: result }, result }
+    })
+  })
+}
+
+/** The key in use, of those that `isKnown` accepts. */
+export function keyInUse (keys: readonly RingKey[], isKnown: (key: RingKey) => boolean = () => true): RingKey {
+  const key = keys.find((candidate) => candidate.notAfter === undefined && isKnown(candidate))
+  if (key === undefined) throw new Error('the key register was rotated more often than a running server can follow; start it again')
+  return key
+}
+
+/** The key in use ends, the one behind it takes its place, and a new one comes last. */
+function rotated (keys: readonly RingKey[], now: number, overlapMs: number): readonly RingKey[] {
+  const used = keyInUse(keys)
+  const kept = keys.map((key) => key === used ? { ...key, notAfter: new Date(now + overlapMs) } : key)
+  return [...kept.filter(({ notAfter }) => notAfter === undefined || notAfter.getTime() > now), newKey()]
+}
+
+function newKey (): RingKey {
+  return { id: randomBytes(6).toString('hex'), key: createSecretKey(randomBytes(KEY_BYTES)) }
+}
+
+function firstRings (): Rings {
+  const sealed = (): KeyRing => ({ signing: [newKey()], encryption: Array.from({ length: 1 + SPARE_KEYS }, newKey) })
+  return { production: sealed(), sandbox: sealed(), commerce: { signing: [newKey()], encryption: [] } }
+}
+
+function formatRings (rings: Rings, sealingKey: KeyObject): string {
+  const entryOf = (owner: readonly string[]) => ({ id, key, notAfter }: RingKey): object => ({ id, sealed: seal(key, sealingKey, [...owner, id]), notAfter })
+  const entries = Object.entries(rings).map(([name, { signing, encryption }]) => {
+    return [name, { signing: signing.map(entryOf([name, 'signing'])), encryption: encryption.map(entryOf([name, 'encryption'])) }]
+  })
+  return `${JSON.stringify(Object.fromEntries(entries), undefined, 2)}\n`
+}
+
+function parseRings (text: string, sealingKey: KeyObject): Rings {
+  const reader = new OptionReader(OWNER, JSON.parse(text), ringNames)
+  const ringOf = (name: RingName): KeyRing => {
+    const ring = reader.nested(name, ['signing', 'encryption'])
+    const keysOf = (use: 'signing' | 'encryption'): readonly RingKey[] => {
+      const given = ring.raw(use)
+      if (!Array.isArray(given)) throw ring.error(use, 'must be a list')
+      return given.map((_key, i) => readKey(ring.nested(use, ['id', 'sealed', 'notAfter'], i), sealingKey, [name, use]))
+    }
+    const [signing, encryption] = [keysOf('signing'), keysOf('encryption')]
+    keyInUse(signing)
+    return Object.freeze({ signing, encryption })
+  }
+  return Object.freeze({ production: ringOf('production'), sandbox: ringOf('sandbox'), commerce: ringOf('commerce') })
+}
+
+function readKey (reader: OptionReader, sealingKey: KeyObject, owner: readonly string[]): RingKey {
+  const [id, sealed, end] = [reader.requiredText('id'), reader.requiredText('sealed'), reader.text('notAfter')]
+  const notAfter = end === undefined ? undefined : new Date(end)
+  if (Number.isNaN(notAfter?.getTime())) throw reader.error('notAfter', 'must be a moment in ISO 8601')
+  try {
+    const key = unseal(sealed, sealingKey, { owner: [...owner, id], minimumBytes: KEY_BYTES })
+    return Object.freeze({ id, key, ...(notAfter !== undefined && { notAfter }) })
+  } catch (error) {
+    throw reader.error('sealed', (error as Error).message)
+  }
+}

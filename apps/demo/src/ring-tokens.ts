@@ -1,0 +1,118 @@
+/** A token service on a key ring that changes while the server runs, and what `bearerJwt` has to know to verify its tokens. */
+
+import {
+  createTokenService, type BearerJwtOptions, type EncryptionOptions, type IssuedToken, type IssueRequest, type JwtKey, type RevocableToken, type TokenRecord,
+  type TokenService
+} from '@sallyport/bearer-jwt'
+import type { StateStore } from '@sallyport/guard'
+import { keyInUse, type KeyRing, type RingKey } from './key-rings.js'
+
+/** Tokens live this long at most: what the token service takes. */
+export const MAX_TOKEN_SECONDS = 30 * 86_400
+/** In other processes a revocation counts after this time at the latest. */
+const MAX_STALENESS_SECONDS = 2
+/** The embedded database shares this process's time with everything else. */
+const STORE_TIMEOUT_MS = 1_000
+
+export interface RingTokens {
+  /** For `bearerJwt`. */
+  readonly verification: Pick<BearerJwtOptions, 'issuer' | 'audience' | 'typ' | 'algorithms' | 'keys' | 'keyCacheSeconds' | 'encryption' | 'revocations'>
+  readonly issue: (request: IssueRequest) => Promise<IssuedToken>
+  readonly revoke: (id: string) => Promise<void>
+  readonly isRevoked: (token: RevocableToken) => Promise<boolean>
+  readonly list: (subject: string) => Promise<readonly TokenRecord[]>
+  readonly close: () => Promise<void>
+}
+
+export interface RingTokensOptions {
+  /** The ring as it is now; the same object until it changes. */
+  readonly ring: () => KeyRing
+  readonly issuer: string
+  readonly audience: string
+  readonly store: StateStore
+  readonly tenantClaim?: string
+  /** Further reasons to refuse a token that is right otherwise. Default: none. */
+  readonly isRefused?: (token: RevocableToken) => boolean
+  readonly clock?: (() => number) | undefined
+}
+
+/** Nothing is asked of the store before it is needed: while it is away tokens are answered 503, and the server runs. */
+export function createRingTokens ({ ring, issuer, audience, store, tenantClaim, isRefused = () => false, clock }: RingTokensOptions): RingTokens {
+  const opening = encryptionOf(ring().encryption)
+  const isKnown = (key: RingKey): boolean => opening?.keys.some(({ id }) => id === key.id) ?? false
+  let latest: { readonly ring: KeyRing, readonly service: Promise<TokenService> } | undefined
+
+  async function service (): Promise<TokenService> {
+    const now = ring()
+    if (latest?.ring === now) return latest.service
+    const [old, next] = [latest, { ring: now, service: start(now) }]
+    latest = next
+    next.service.catch(() => { if (latest === next) latest = undefined })
+    await stop(old)
+    return next.service
+  }
+
+  async function start ({ signing, encryption }: KeyRing): Promise<TokenService> {
+    return createTokenService({
+      issuer,
+      audience,
+      store,
+      signing: idAndKey(keyInUse(signing)),
+      ...(opening !== undefined && {
+        encryption: { ...idAndKey(keyInUse(encryption, isKnown)), algorithm: 'dir', contentEncryption: 'A256GCM' },
+        decryption: opening
+      }),
+      ...(tenantClaim !== undefined && { tenantClaim }),
+      accessLifetimeSeconds: MAX_TOKEN_SECONDS,
+      maxStalenessSeconds: MAX_STALENESS_SECONDS,
+      storeTimeoutMs: STORE_TIMEOUT_MS,
+      ...(clock !== undefined && { clock })
+    })
+  }
+
+  async function isRevoked (token: RevocableToken): Promise<boolean> {
+    return isRefused(token) || (await service()).verification.revocations.isRevoked(token)
+  }
+
+  return Object.freeze({
+    verification: {
+      issuer,
+      audience,
+      typ: 'at+jwt',
+      algorithms: ['HS256' as const],
+      keys: ({ keyId }: { readonly keyId: string | undefined }): readonly JwtKey[] => ring().signing.filter(({ id }) => id === keyId),
+      // A rotation counts from the next request on.
+      keyCacheSeconds: 0,
+      ...(opening !== undefined && { encryption: opening }),
+      revocations: {
+        isRevoked,
+        noteUse: (id: string, expiresAtMs: number) => {
+          service().then(({ verification }) => verification.revocations.noteUse?.(id, expiresAtMs)).catch(() => { /* last use is for people */ })
+        }
+      }
+    },
+    issue: async (request: IssueRequest) => (await service()).issue(request),
+    revoke: async (id: string) => (await service()).revoke({ id }),
+    isRevoked,
+    list: async (subject: string) => (await service()).list(subject),
+    close: async () => stop(latest)
+  })
+}
+
+async function stop (running: { readonly service: Promise<TokenService> } | undefined): Promise<void> {
+  await running?.service.then((service) => { service.close() }, () => { /* it never ran */ })
+}
+
+function encryptionOf (keys: readonly RingKey[]): EncryptionOptions | undefined {
+  if (keys.length === 0) return undefined
+  return {
+    mode: 'required',
+    keys: keys.map((key) => ({ ...key, algorithm: 'dir' as const })),
+    keyManagement: ['dir'],
+    contentEncryption: ['A256GCM']
+  }
+}
+
+function idAndKey ({ id, key }: RingKey): Pick<RingKey, 'id' | 'key'> {
+  return { id, key }
+}

@@ -1,0 +1,109 @@
+/** Where keys come from: a list, a resolver, or a JWK Set on the network. The one place that waits for somebody else. */
+
+import { createSecretKey, randomBytes } from 'node:crypto'
+import { askResolver, type AuthError } from '@sallyport/guard'
+import { refusal } from './errors.js'
+import { resolveKey, type Algorithm, type JwtKey, type KeyRules, type TrustedKey } from './keys.js'
+import { createKeyedCheck, createSignatureCheck, type SignatureCheck } from './private-jwt.js'
+import { RemoteKeys, type RemoteJwks } from './remote-jwks.js'
+import { BoundedCache } from './bounded-cache.js'
+
+/** What is known of a token before its signature is judged. Nobody has proved any of it: use it to look up keys and for nothing else. */
+export interface KeyHints {
+  readonly algorithm: Algorithm
+  readonly keyId: string | undefined
+  readonly issuer: string | undefined
+  /** By the `tenant` option. */
+  readonly tenant: string | undefined
+}
+
+/**
+ * Finds the keys for a token: one, several (all that are live are tried) or `undefined` where there is none. Answers are
+ * remembered for `keyCacheSeconds`, unless there is none. Throwing, answering too late (`judgeTimeoutMs` of guard) or giving
+ * a key that may not be used is 503.
+ */
+export type KeyResolver = (hints: KeyHints) => KeyAnswer | Promise<KeyAnswer>
+export type KeyAnswer = JwtKey | readonly JwtKey[] | undefined
+
+/** Says whether a key signed a token. */
+export type CheckSignature = (token: string, key: TrustedKey) => boolean
+
+export interface KeySource {
+  /** Keys for a token; at once where they are at hand. Throws or rejects with a refusal where they can't be had. */
+  readonly find: (hints: KeyHints, nowMs: number) => readonly TrustedKey[] | Promise<readonly TrustedKey[]>
+  readonly check: CheckSignature
+  /** False where `find` has looked at the token's `kid` itself; then ids only name keys in events. */
+  readonly comparesIds: boolean
+  /** A key to try where none is known, so that an unknown key takes as long as a wrong signature. */
+  readonly decoy: (algorithm: Algorithm) => TrustedKey | undefined
+}
+
+/** Listed keys get a check each, compiled once. */
+export async function createListedSource (keys: readonly TrustedKey[]): Promise<KeySource> {
+  const checks = new Map<TrustedKey, SignatureCheck>()
+  for (const key of keys) checks.set(key, await createSignatureCheck(key))
+  return {
+    find: () => keys,
+    comparesIds: true,
+    check: (token, key) => checks.get(key)!(token),
+    decoy: (algorithm) => keys.find((key) => key.algorithm === algorithm)
+  }
+}
+
+const MAX_ANSWERS = 10_000
+
+interface Answer { readonly keys: readonly TrustedKey[], readonly askedAt: number }
+
+/** Keys from the user's resolver, checked as they come. */
+export async function createResolvedSource (resolver: KeyResolver, rules: KeyRules, keyCacheSeconds: number): Promise<KeySource> {
+  const answers = new BoundedCache<Answer>(keyCacheSeconds === 0 ? 0 : MAX_ANSWERS)
+  return {
+    find (hints, nowMs) {
+      const name = JSON.stringify([hints.algorithm, hints.keyId, hints.issuer, hints.tenant])
+      const known = answers.get(name)
+      if (known !== undefined && nowMs - known.askedAt < keyCacheSeconds * 1000) return known.keys
+      return askResolver(() => resolver(hints), (answer) => {
+        const keys = readAnswer(answer, rules)
+        // Only what exists is remembered: a client could ask for as many unknown tenants as it likes.
+        if (keys.length > 0) answers.set(name, { keys, askedAt: nowMs })
+        else answers.delete(name)
+        return keys
+      }, (cause) => unavailable('resolver', cause))
+    },
+    comparesIds: false,
+    check: await createKeyedCheck(),
+    decoy: createDecoy()
+  }
+}
+
+/** Keys from a JWK Set on the network. */
+export async function createRemoteSource (remote: RemoteJwks, algorithms: readonly Algorithm[]): Promise<KeySource> {
+  const keys = new RemoteKeys(remote, algorithms)
+  return {
+    find ({ keyId }, nowMs) {
+      return askResolver(() => keys.find(keyId, nowMs), (found) => found, (cause) => unavailable('key-set', cause))
+    },
+    comparesIds: true,
+    check: await createKeyedCheck(),
+    decoy: () => undefined
+  }
+}
+
+function createDecoy (): KeySource['decoy'] {
+  const key = createSecretKey(randomBytes(64))
+  return (algorithm) => algorithm.startsWith('HS') ? { id: undefined, algorithm, key, notBeforeMs: -Infinity, notAfterMs: Infinity } : undefined
+}
+
+function readAnswer (answer: unknown, rules: KeyRules): readonly TrustedKey[] {
+  if (answer === undefined || answer === null) return []
+  const list: readonly unknown[] = Array.isArray(answer) ? answer : [answer]
+  try {
+    return list.map((key) => resolveKey(key, rules))
+  } catch (cause) {
+    throw unavailable('resolved-key', cause)
+  }
+}
+
+function unavailable (reason: string, cause: unknown): AuthError {
+  return refusal('ERR_BEARER_JWT_KEYS_UNAVAILABLE', { reason, cause, retryAfterSeconds: 1 })
+}
