@@ -7,7 +7,7 @@ export const ipAllowlistRefusals = {
   ERR_IP_ALLOWLIST_ADDRESS_DENIED: { outcome: 'forbidden', message: 'Requests from this address are not allowed' },
   /** The request has no address, or a proxy gave something that is no IP literal. */
   ERR_IP_ALLOWLIST_ADDRESS_UNKNOWN: { outcome: 'forbidden', message: 'The address of this request can not be known' },
-  /** The tenant's list could not be read, or holds something that is no list. */
+  /** A list could not be read and never was, or the tenant's lists are none. */
   ERR_IP_ALLOWLIST_LIST_UNAVAILABLE: { outcome: 'unavailable', message: 'The address can not be judged now' }
 } as const satisfies Record<string, RefusalEntry>
 
@@ -15,6 +15,7 @@ export type IpAllowlistRefusalCode = keyof typeof ipAllowlistRefusals
 
 /**
  * Reason codes behind the refusals; they reach decision events only.
- * `denied`, `not-allowed`, `family`, `tenant-without-list`, `tenant-missing`, `no-address`, `no-literal`, `resolver`, `resolved-list`.
+ * `denied`, `not-allowed`, `family`, `list-missing`, `tenant-without-list`, `tenant-missing`, `no-address`, `no-literal`,
+ * `list-unread`, `resolver`, `resolved-list`.
  */
 export const refusal = defineRefusals<IpAllowlistRefusalCode>(ipAllowlistRefusals)
