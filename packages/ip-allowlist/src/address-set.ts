@@ -103,7 +103,10 @@ function * compile (given: readonly ListEntry[], options: AddressSetOptions): Ge
       if (!addRange(drafts[range.family], range, expiresAtMs)) throw new OptionsError(owner, option, 'was changed while it was compiled')
     }
   })
-  return addressSet({ 4: yield * sweepRanges(drafts[4]), 6: yield * sweepRanges(drafts[6]) }, clock, { size, warnings: Object.freeze(warnings), warningCount })
+  const ipv4 = yield * sweepRanges(drafts[4])
+  // Half of the memory is free before the other half is needed.
+  drafts[4] = draftOf(1, 0)
+  return addressSet({ 4: ipv4, 6: yield * sweepRanges(drafts[6]) }, clock, { size, warnings: Object.freeze(warnings), warningCount })
 }
 
 function hasColon (entry: ListEntry | undefined): boolean {
@@ -128,7 +131,7 @@ function addRange (draft: Draft, { first, last }: AddressRange, expiresAtMs: num
   if (row === rows) return false
   writeRow(draft.firsts, row, first)
   writeRow(draft.lasts, row, last)
-  if (expiresAtMs !== Infinity) draft.expiries ??= new Float64Array(rows).fill(Infinity)
+  if (expiresAtMs !== Infinity) draft.expiries ??= new Float64Array(rows).fill(Infinity, 0, row)
   if (draft.expiries !== undefined) draft.expiries[row] = expiresAtMs
   draft.count++
   return true

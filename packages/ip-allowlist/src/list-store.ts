@@ -118,9 +118,10 @@ function readLists (reader: OptionReader): Map<string, StoredList> {
 }
 
 function storedList (entries: readonly ListEntry[]): StoredList {
-  return Object.freeze({ version: randomUUID(), entries: Object.freeze(entries.map(copyOf)) })
+  return Object.freeze({ version: randomUUID(), entries: frozenEntries(entries) })
 }
 
-function copyOf (entry: ListEntry): ListEntry {
-  return typeof entry === 'string' ? entry : Object.freeze({ ...entry })
+/** A copy that nobody can change. */
+export function frozenEntries (entries: readonly ListEntry[]): readonly ListEntry[] {
+  return Object.freeze(entries.map((entry) => typeof entry === 'string' ? entry : Object.freeze({ ...entry })))
 }

@@ -72,7 +72,7 @@ class Sweep {
     copyRow(this.#cursor, 0, this.#end, 0)
     stepRow(this.#cursor, 0, 1)
     // After the highest address of all comes the lowest: everything is settled.
-    return this.#cursor.some(([word]) => word !== 0)
+    return this.#cursor.some((word) => word[0] !== 0)
   }
 
   #decides (row: number, other: number): boolean {
