@@ -64,9 +64,9 @@ export function keyInUse (keys: readonly RingKey[]): RingKey {
   return key
 }
 
-/** The key in use ends after the overlap, and a new one takes its place. */
+/** All keys end with the overlap at the latest, and a new one is in use. */
 function rotated (keys: readonly RingKey[], now: number, overlapMs: number): readonly RingKey[] {
-  const ending = keys.map((key) => ({ ...key, notAfter: key.notAfter ?? new Date(now + overlapMs) }))
+  const ending = keys.map((key) => ({ ...key, notAfter: new Date(Math.min(now + overlapMs, key.notAfter?.getTime() ?? Infinity)) }))
   return [...ending.filter(({ notAfter }) => notAfter.getTime() > now), newKey()]
 }
 
