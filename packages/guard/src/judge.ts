@@ -173,22 +173,22 @@ function judgeAny (node: AnyNode, trial: Trial): MaybeLater<Verdict> {
   return presented === undefined ? judgeAmbient(node, trial, 0) : judgeNode(presented, trial)
 }
 
-/** Nothing was presented: what needs nothing presented (addresses) may still pass, in the written order. */
+/** Nothing was presented: what needs nothing presented (addresses) may still pass, in the written order. One that is refused leaves nothing behind. */
 function judgeAmbient (node: AnyNode, trial: Trial, from: number, first?: AuthError): MaybeLater<Verdict> {
   for (let i = from; i < node.children.length; i++) {
     const child = node.children[i]!
     if (!isAmbient(child)) continue
-    const { passed, claims } = trial
+    const before = { ...trial }
     const verdict = judgeNode(child, trial)
     if (isThenable(verdict)) {
       return verdict.then((later) => {
         if (later === undefined || later.outcome === 'unavailable') return later
-        Object.assign(trial, { passed, claims })
+        Object.assign(trial, before)
         return judgeAmbient(node, trial, i + 1, first ?? later)
       })
     }
     if (verdict === undefined || verdict.outcome === 'unavailable') return verdict
-    Object.assign(trial, { passed, claims })
+    Object.assign(trial, before)
     first ??= verdict
   }
   return isAmbient(node) ? first : missing(node)
