@@ -16,7 +16,10 @@ export function installStages (app: FastifyInstance): void {
     if (state === undefined) { done(); return }
     const settle = (verdict: AuthError | undefined): void => {
       const refused = verdict ?? announceCommit(request, state)
-      if (refused !== undefined) refuse(request, state, refused)
+      // The claims were refused after the policy had passed: nothing of it is true of the request any more.
+      if (refused !== undefined) state.refusal = refused
+      // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
+      hide(request, state)
       done(refused)
     }
     if (state.claims.length === 0) settle(undefined)
@@ -25,7 +28,7 @@ export function installStages (app: FastifyInstance): void {
 
   app.addHook('preHandler', function sallyportHide (request, _reply, done) {
     const state = knownState(request)
-    if (state !== undefined) hide(request, state)
+    if (state !== undefined && !state.hidden) hide(request, state)
     done()
   })
 
@@ -43,12 +46,6 @@ function announceCommit (request: FastifyRequest, { passed }: RequestState): Aut
   } catch (cause) {
     return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'committed', cause })
   }
-}
-
-/** The claims were refused after the policy had passed: nothing of it is true of the request any more. */
-function refuse (request: FastifyRequest, state: RequestState, refused: AuthError): void {
-  state.refusal = refused
-  hide(request, state)
 }
 
 function hide (request: FastifyRequest, state: RequestState): void {

@@ -1,5 +1,5 @@
 import { connect, type AddressInfo, type Socket } from 'node:net'
-import type { FastifyInstance, FastifyServerOptions } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyServerOptions } from 'fastify'
 import t from 'tap'
 import type { Test } from 'tap'
 import { allOf, anyOf, memoryStore, optional, type Claim, type Policy } from '../src/index.js'
@@ -138,6 +138,25 @@ t.test('a guard in a hook that can tell nobody of a verdict refuses all, and end
   alone.get('/', { preParsing: keyGuard('alpha') as never }, handler)
   await t.rejects(async () => { await alone.ready() }, /declare no policy: GET \//)
   t.same(await fatal(), [])
+})
+
+t.test('what a body is refused with shows no credential to error handlers, nor to their logs', async (t) => {
+  const app = await guardedApp(t, {}, { bodyLimit: 20 })
+  const seen: string[] = []
+  app.addHook('onError', async (request) => { seen.push(JSON.stringify([request.headers, request.raw.rawHeaders])) })
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    seen.push(JSON.stringify([request.headers, request.raw.rawHeaders]))
+    return reply.code(error.statusCode!).send(error)
+  })
+  const schema = { body: { type: 'object', required: ['name'] } }
+  app.post('/', { onRequest: keyGuard('alpha'), schema }, handler)
+  const bodies = { 413: ['application/json', `"${'a'.repeat(30)}"`], 400: ['application/json', '{'], 415: ['text/strange', 'x'], 422: ['application/json', '{}'] } as const
+  for (const [title, [type, payload]] of Object.entries(bodies)) {
+    const { statusCode } = await app.inject({ method: 'POST', url: '/', headers: { 'x-alpha': 'canary', 'content-type': type }, payload })
+    t.equal(statusCode, title === '422' ? 400 : Number(title))
+  }
+  t.equal(seen.length, 8)
+  t.notMatch(seen.join(), /canary|x-alpha/i)
 })
 
 // Floods and races

@@ -57,8 +57,8 @@ export function familyOf ({ family }: { readonly family: 4 | 6 }): Family {
   return family === 4 ? 'ipv4' : 'ipv6'
 }
 
-/** Throws a refusal unless the lists let the address pass. */
+/** Throws a refusal unless the lists let the address pass. A set may be of the user's own making: anything but a plain answer counts against the address. */
 export function verifyAddress (address: ParsedAddress, { allow, deny }: CompiledLists): void {
-  if (deny?.hasParsed(address) === true) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
-  if (allow?.hasParsed(address) === false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'not-allowed' })
+  if (deny !== undefined && deny.hasParsed(address) !== false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
+  if (allow !== undefined && allow.hasParsed(address) !== true) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'not-allowed' })
 }
