@@ -30,10 +30,21 @@ interface SeenRoute {
  * are declared before `guard` is loaded (a plugin nobody awaited) are known all the same.
  */
 const seenRoutes = new WeakMap<FastifyInstance, SeenRoute[]>()
+const audited = new WeakSet<readonly SeenRoute[]>()
 
 channel('fastify.initialization').subscribe((message) => {
-  watchRoutes((message as { fastify: FastifyInstance }).fastify)
+  const { fastify } = message as { fastify: FastifyInstance }
+  const routes = watchRoutes(fastify)
+  fastify.addHook('onReady', async function sallyportMissing () {
+    if (!audited.has(routes)) warnOfLost(routes.filter(lostItsPolicy))
+  })
 })
+
+/** No plugin of the house is in this app, so it may be none of our business: it is told and not stopped. */
+function warnOfLost (lost: readonly SeenRoute[]): void {
+  if (lost.length === 0) return
+  process.emitWarning(`"onRequest" is undefined at ${lost.map(nameOf).join(', ')}, so anybody may call: if a guard was meant, its plugin is registered in another app`, { type: 'SallyportWarning', code: 'SALLYPORT_UNGUARDED' })
+}
 
 function watchRoutes (app: FastifyInstance): SeenRoute[] {
   const routes: SeenRoute[] = []
@@ -63,6 +74,7 @@ export class Audit {
     this.#scope = scope
     const known = knownRoutes(scope)
     this.#routes = known ?? watchRoutes(scope)
+    audited.add(this.#routes)
     if (known === undefined) this.#refuseUnseen()
   }
 
