@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { memoryStore } from '@sallyport/guard'
 import { findLeaks } from '@sallyport/test-kit'
 import t, { type Test } from 'tap'
-import { createTokenService, type BearerJwtOptions, type IssueRequest, type TokenService, type TokenServiceOptions } from '../src/index.js'
+import { createTokenService, type BearerJwtOptions, type IssueRequest, type TokenService } from '../src/index.js'
 import { testApp } from './fixtures/app.js'
 import { audience, claimsIn, Clock, issuer, subject, testService, WatchedStore } from './fixtures/token-service.js'
 import { ed25519, NOW, otherSecret, p256, rsa, secret, signedToken } from './fixtures/tokens.js'
@@ -417,7 +417,7 @@ t.test('refuses wrong options by name', async (t) => {
     ['clock', { clock: 5 }], ['ttl', { ttl: 5 }]
   ]
   for (const [option, options] of wrong) {
-    await t.rejects(createTokenService({ ...good, ...options } as unknown as TokenServiceOptions), { code: 'ERR_GUARD_OPTIONS', option }, `${option} ${JSON.stringify(options)?.slice(0, 80)}`)
+    await t.rejects(createTokenService({ ...good, ...options }), { code: 'ERR_GUARD_OPTIONS', option }, `${option} ${JSON.stringify(options)?.slice(0, 80)}`)
   }
 })
 
