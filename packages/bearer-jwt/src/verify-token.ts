@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto'
 import { isAuthError, isLive, type Judgement } from '@sallyport/guard'
 import { invalid, own, scopeList, scopesOf, tenantText, textOf, verifyStaticClaims, verifyTime, type TimedClaims } from './claims.js'
-import { isEncrypted, openToken, type OpeningKey } from './encryption.js'
+import { isEncrypted, isOpeningKey, openToken, type OpeningKey, type ResolvedEncryption } from './encryption.js'
 import { refusal } from './errors.js'
 import type { KeyHints, KeySource } from './key-source.js'
 import type { Algorithm, TrustedKey } from './keys.js'
@@ -70,7 +70,7 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
   function verifyKnown (known: VerifiedToken, token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
     const { trust, hints, dates } = known
     const judge = (current: readonly TrustedKey[]): VerifiedToken | Promise<VerifiedToken> => {
-      if (!isTrusted(known, current, nowMs)) {
+      if (!isTrusted(known, current, encryption, nowMs)) {
         cache.delete(place)
         return verifyAndRemember(token, place, nowMs)
       }
@@ -116,8 +116,8 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
   return verifyToken
 }
 
-function isTrusted ({ key, openedBy }: VerifiedToken, current: readonly TrustedKey[], nowMs: number): boolean {
-  if (openedBy !== undefined && !isLive(openedBy, nowMs)) return false
+function isTrusted ({ key, openedBy }: VerifiedToken, current: readonly TrustedKey[], encryption: ResolvedEncryption | undefined, nowMs: number): boolean {
+  if (openedBy !== undefined && !isOpeningKey(openedBy, encryption!, nowMs)) return false
   for (const candidate of current) if (isSameKey(candidate, key) && isLive(candidate, nowMs)) return true
   return false
 }
