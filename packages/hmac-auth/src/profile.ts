@@ -2,7 +2,7 @@
 
 import { OptionReader, type CredentialSource, type OptionsError } from '@sallyport/guard'
 import type { ContentDigest } from './content-digest.js'
-import { OWNER, refusal, type HmacAuthReason } from './errors.js'
+import { OWNER } from './errors.js'
 import type { MacAlgorithm } from './mac.js'
 import type { FieldLines, RequestMessage } from './signature-base.js'
 
@@ -146,11 +146,4 @@ export function fieldName (text: string, error: (rule: string) => OptionsError):
 /** Options of a profile, as `rfc9421(options)` gets them. */
 export function profileReader (name: string, options: unknown, names: readonly string[]): OptionReader {
   return new OptionReader(OWNER, options, names, `profile: ${name}().`)
-}
-
-/** Throws for a signature that covers less than the floor, or a body that it does not cover. */
-export function judgeCoverage ({ lacks }: PresentedSignature): void {
-  if (lacks === 0) return
-  const [missing] = Object.entries(cover).find(([, bit]) => (lacks & bit) !== 0)!
-  throw refusal('ERR_HMAC_AUTH_COVERAGE_INSUFFICIENT', { reason: `not-covered-${missing}` as HmacAuthReason })
 }
