@@ -1,12 +1,13 @@
 /** The profile of the standard: HTTP Message Signatures (RFC 9421) with `Content-Digest` (RFC 9530). */
 
+import type { OptionReader } from '@sallyport/guard'
 import { formatContentDigest, parseContentDigest } from './content-digest.js'
 import { invalid, refusal } from './errors.js'
 import { hasLine, isKeyId, isNonce, joinedLines } from './field-lines.js'
 import {
   cover, defineProfile, fieldName, floorOf, notesOnAlgorithms, profileReader, readAccepts, readAlgorithms, type Gap, type HmacAlgorithm, type Profile
 } from './profile.js'
-import { buildSignatureBase, readSignatureInput, type SignatureInput } from './signature-base.js'
+import { buildSignatureBase, readSignatureInput, type FieldType, type FieldTypes, type SignatureInput } from './signature-base.js'
 import { parseDictionary, type Dictionary, type Parameters } from './structured-fields.js'
 
 export interface Rfc9421Options {
@@ -18,11 +19,13 @@ export interface Rfc9421Options {
   readonly algorithms?: readonly HmacAlgorithm[]
   /** Header fields that must be covered too, by name. */
   readonly covers?: readonly string[]
+  /** Types of structured fields, by name, that clients may cover with the parameter `sf`. Default: none. */
+  readonly fieldTypes?: Readonly<Record<string, FieldType>>
   /** What signatures may leave out of the floor, each by its name. Default: nothing. */
   readonly accepts?: readonly Gap[]
 }
 
-const optionNames = ['label', 'tag', 'algorithms', 'covers', 'accepts'] as const
+const optionNames = ['label', 'tag', 'algorithms', 'covers', 'fieldTypes', 'accepts'] as const
 const possibleGaps = ['no-method', 'no-authority', 'no-path', 'no-query', 'no-nonce', 'no-digest'] as const
 
 /** What covering one component adds to the floor. */
@@ -45,6 +48,7 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
   const wanted = covers.map((name) => `"${name}"`)
   const label = reader.text('label')
   if (label !== undefined && !/^[a-z*][a-z0-9_.*-]*$/.test(label)) throw reader.error('label', 'must be a key of a dictionary (RFC 9651 section 3.2)')
+  const fieldTypes = readFieldTypes(reader)
   const tag = reader.text('tag')
   if (tag !== undefined && !isKeyId(tag)) throw reader.error('tag', 'must be visible ASCII characters, without quotes, commas and backslashes')
 
@@ -85,7 +89,7 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
         expiresAtMs: msOf(parameters, 'expires'),
         nonce: nonceOf(parameters),
         mac: mac.value,
-        base: buildSignatureBase(input, message),
+        base: buildSignatureBase(input, message, fieldTypes),
         digest: covered ? parseContentDigest(joinedLines(fieldLines, 'content-digest')!) : undefined,
         lacks: lacksOf(input, hasBody)
       }
@@ -98,6 +102,16 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
       return { 'signature-input': `${name}=(${covered})${parameters}`, 'signature': `${name}=:${Buffer.from(mac).toString('base64')}:` }
     }
   })
+}
+
+function readFieldTypes (reader: OptionReader): FieldTypes {
+  if (!reader.has('fieldTypes')) return new Map()
+  const names = Object.keys(reader.raw('fieldTypes') ?? {})
+  const types = reader.nested('fieldTypes', names)
+  return new Map(names.map((name) => [
+    fieldName(name, (rule) => types.error(name, rule)),
+    types.oneOf(name, ['dictionary', 'item', 'list']) ?? 'item'
+  ]))
 }
 
 /** A label that comes twice is refused: two verifiers could take different ones. */
