@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto'
 import { BoundedCache, isAuthError, isLive, type Judgement } from '@sallyport/guard'
 import { invalid, own, scopeList, scopesOf, tenantText, textOf, verifyStaticClaims, verifyTime, type TimedClaims } from './claims.js'
-import { isEncrypted, openToken, type OpeningKey } from './encryption.js'
+import { isEncrypted, isOpeningKey, openToken, type OpeningKey } from './encryption.js'
 import { refusal } from './errors.js'
 import type { KeyHints } from './key-source.js'
 import type { Algorithm, TrustedKey } from './keys.js'
@@ -61,7 +61,7 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
     const { trust, hints, key, openedBy, dates } = known
     const judge = (current: readonly TrustedKey[]): VerifiedToken | Promise<VerifiedToken> => {
       const isTrusted = current.some((candidate) => isSameKey(candidate, key) && isLive(candidate, nowMs))
-      if (!isTrusted || (openedBy !== undefined && !isLive(openedBy, nowMs))) {
+      if (!isTrusted || (openedBy !== undefined && !isOpeningKey(openedBy, encryption!, nowMs))) {
         cache.delete(place)
         return verifyNew(known.token, place, nowMs)
       }

@@ -5,10 +5,8 @@
  */
 
 import { invalid } from './errors.js'
-import {
-  parseDictionary, parseItem, parseList, serializeDictionary, serializeItem, serializeList, serializeMember, serializeParameters,
-  type Item, type Member, type Parameters
-} from './structured-fields.js'
+import { serializeDictionary, serializeItem, serializeList, serializeMember, serializeParameters } from './serialize-fields.js'
+import { parseDictionary, parseItem, parseList, type Item, type Member, type Parameters } from './structured-fields.js'
 
 /** Lines of fields as they came, names and values in turn: what Node calls `rawHeaders`. */
 export type FieldLines = readonly string[]
@@ -36,6 +34,8 @@ export interface ResponseMessage {
   readonly request?: RequestMessage | undefined
 }
 
+export type Message = RequestMessage | ResponseMessage
+
 export type FieldType = 'dictionary' | 'item' | 'list'
 
 /** Types of structured fields, by lower-case name; a field that is not named here can't be covered with `;sf`. */
@@ -61,6 +61,7 @@ export interface SignatureInput {
 /** More than any honest signature covers; it bounds the work that one header can ask for. */
 const maxComponents = 64
 
+const noTypes: FieldTypes = new Map()
 const fieldParameters = new Map([['sf', 'boolean'], ['key', 'string'], ['bs', 'boolean'], ['tr', 'boolean'], ['req', 'boolean']])
 const derivedParameters = new Map([['req', 'boolean']])
 const queryParameters = new Map([['name', 'string'], ['req', 'boolean']])
@@ -80,10 +81,16 @@ const defaultPorts: Readonly<Record<string, string>> = { http: ':80', https: ':4
  */
 export function readSignatureInput (member: Member | undefined): SignatureInput {
   if (member?.type !== 'inner-list' || member.items.length > maxComponents) throw invalid('components')
-  const components = member.items.map(readComponent)
-  const distinct = new Set(components.map(comparable))
+  const components: Component[] = []
+  const distinct = new Set<string>()
+  let identifiers = ''
+  for (const item of member.items) {
+    const component = readComponent(item)
+    distinct.add(comparable(component))
+    components.push(component)
+    identifiers += identifiers === '' ? component.identifier : ` ${component.identifier}`
+  }
   if (distinct.size < components.length) throw invalid('components')
-  const identifiers = components.map(({ identifier }) => identifier).join(' ')
   return { components, parameters: member.parameters, text: `(${identifiers})${serializeParameters(member.parameters)}` }
 }
 
@@ -97,7 +104,7 @@ export function hasComponent ({ components }: SignatureInput, identifier: string
  * @throws AuthError `ERR_HMAC_AUTH_SIGNATURE_INVALID` if a component is absent, repeated where it must be single, or can't
  * stand in a base
  */
-export function buildSignatureBase (input: SignatureInput, message: RequestMessage | ResponseMessage, fieldTypes: FieldTypes = new Map()): string {
+export function buildSignatureBase (input: SignatureInput, message: Message, fieldTypes: FieldTypes = noTypes): string {
   const values = new ComponentValues(message, fieldTypes)
   let base = ''
   for (const component of input.components) base += `${component.identifier}: ${values.of(component)}\n`
@@ -109,13 +116,19 @@ function readComponent (item: Item): Component {
   const { value: name, parameters } = item
   const isDerived = name.startsWith('@')
   if (isDerived ? !derivedComponents.has(name) : !fieldName.test(name)) throw invalid('component-unknown')
-  const possible = name === '@query-param' ? queryParameters : isDerived ? derivedParameters : fieldParameters
+  if (parameters.size > 0) checkParameters(name, parameters)
+  else if (name === '@query-param') throw invalid('component-unknown')
+  return { identifier: parameters.size > 0 ? serializeItem(item) : `"${name}"`, name, parameters }
+}
+
+function checkParameters (name: string, parameters: Parameters): void {
+  const isQueryParameter = name === '@query-param'
+  const possible = isQueryParameter ? queryParameters : name.startsWith('@') ? derivedParameters : fieldParameters
   for (const [key, { type, value }] of parameters) {
     if (possible.get(key) !== type || value === false) throw invalid('component-unknown')
   }
-  if (name === '@query-param' && !parameters.has('name')) throw invalid('component-unknown')
+  if (isQueryParameter && !parameters.has('name')) throw invalid('component-unknown')
   if (parameters.has('bs') && (parameters.has('sf') || parameters.has('key'))) throw invalid('component-unknown')
-  return { identifier: serializeItem(item), name, parameters }
 }
 
 /** Two identifiers are the same whatever the order of their parameters (RFC 9421 section 2). */
@@ -125,11 +138,11 @@ function comparable ({ identifier, name, parameters }: Component): string {
 
 /** The values of one message's components. */
 class ComponentValues {
-  readonly #message: RequestMessage | ResponseMessage
+  readonly #message: Message
   readonly #fieldTypes: FieldTypes
   #queryParameters: ReadonlyMap<string, string | undefined> | undefined
 
-  constructor (message: RequestMessage | ResponseMessage, fieldTypes: FieldTypes) {
+  constructor (message: Message, fieldTypes: FieldTypes) {
     this.#message = message
     this.#fieldTypes = fieldTypes
   }
@@ -148,8 +161,9 @@ class ComponentValues {
     return this.#message.request
   }
 
-  #field ({ name, parameters }: Component, { fieldLines, trailerLines = [] }: RequestMessage | ResponseMessage): string {
+  #field ({ name, parameters }: Component, { fieldLines, trailerLines }: Message): string {
     const lines = parameters.has('tr') ? trailerLines : fieldLines
+    if (lines === undefined) throw invalid('component-absent')
     if (parameters.has('bs')) return binaryWrapped(name, lines)
     const value = combined(name, lines)
     if (parameters.has('key')) return dictionaryMember(value, parameters.get('key')!.value as string)
@@ -186,7 +200,7 @@ export function derivedValue (name: string, message: RequestMessage): string {
   }
 }
 
-function statusOf (message: RequestMessage | ResponseMessage): string {
+function statusOf (message: Message): string {
   if (!('status' in message)) throw invalid('component-absent')
   return String(message.status)
 }
@@ -268,7 +282,7 @@ function isNamed (line: string, name: string): boolean {
 
 /** One line without white space around it, and without folds (RFC 9421 section 2.1). */
 function canonical (line: string): string {
-  return line.includes('\n') ? line.split(/\r?\n(?=[ \t])/).map(trimmed).join(' ').trim() : trimmed(line)
+  return trimmed(line.includes('\n') ? line.split(/\r?\n(?=[ \t])/).map(trimmed).join(' ') : line)
 }
 
 function trimmed (text: string): string {

@@ -1,5 +1,5 @@
 /**
- * Structured fields (RFC 9651): items, lists and dictionaries, from the text of a field to values and back.
+ * Structured fields (RFC 9651), read: items, lists and dictionaries, from the text of a field to values.
  *
  * As strict as the RFC's algorithms, and one pass over the text: time and memory grow with its length and with nothing else.
  * Several lines of one field are joined with `, ` before.
@@ -79,9 +79,6 @@ const backslash = 92
 
 /** Padding may be missing or too long, which RFC 9651 section 4.2.7 asks parsers to bear; both are found in the field. */
 const base64 = /^[A-Za-z0-9+/]*={0,2}$/
-const printable = /^[\x20-\x7e]*$/
-const keyText = /^[a-z*][a-z0-9_.*-]*$/
-const tokenText = /^[A-Za-z*][\w!#$%&'*+.^`|~:/-]*$/
 const displayable = /^(?:[\x20-\x24\x26-\x7e]|%[0-9a-f]{2})*$/
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -134,13 +131,12 @@ class FieldParser {
     if (!this.isAtEnd()) throw malformed()
   }
 
-  /** Behind a member: true if a comma and a further member follow, false at the end. */
+  /** Behind a member: true if a comma says that a further one must follow, false at the end. */
   hasNext (): boolean {
     this.#skipWhitespace()
     if (this.isAtEnd()) return false
     this.#expect(comma)
     this.#skipWhitespace()
-    if (this.isAtEnd()) throw malformed()
     return true
   }
 
@@ -321,89 +317,6 @@ class FieldParser {
   #skipWhitespace (): void {
     while (this.#peek() === space || this.#peek() === tab) this.#at++
   }
-}
-
-export function serializeDictionary (dictionary: Dictionary): string {
-  let text = ''
-  for (const [key, member] of dictionary) {
-    if (text !== '') text += ', '
-    text += serializeKey(key)
-    text += member.type === 'boolean' && member.value ? serializeParameters(member.parameters) : `=${serializeMember(member)}`
-  }
-  return text
-}
-
-export function serializeList (list: List): string {
-  return list.map(serializeMember).join(', ')
-}
-
-export function serializeMember (member: Member): string {
-  return member.type === 'inner-list' ? serializeInnerList(member) : serializeItem(member)
-}
-
-export function serializeInnerList ({ items, parameters }: InnerList): string {
-  return `(${items.map(serializeItem).join(' ')})${serializeParameters(parameters)}`
-}
-
-export function serializeItem (item: Item): string {
-  return serializeBareItem(item) + serializeParameters(item.parameters)
-}
-
-export function serializeParameters (parameters: Parameters): string {
-  let text = ''
-  for (const [key, value] of parameters) {
-    text += `;${serializeKey(key)}`
-    if (value.type !== 'boolean' || !value.value) text += `=${serializeBareItem(value)}`
-  }
-  return text
-}
-
-function serializeBareItem (item: BareItem): string {
-  switch (item.type) {
-    case 'string': return serializeString(item.value)
-    case 'integer': return serializeInteger(item.value)
-    case 'decimal': return serializeDecimal(item.value)
-    case 'bytes': return `:${Buffer.from(item.value).toString('base64')}:`
-    case 'boolean': return item.value ? '?1' : '?0'
-    case 'date': return `@${serializeInteger(item.value)}`
-    case 'display-string': return serializeDisplayString(item.value)
-    case 'token': return textOf(item.value, tokenText)
-  }
-}
-
-function serializeKey (key: string): string {
-  return textOf(key, keyText)
-}
-
-function serializeString (value: string): string {
-  const text = textOf(value, printable)
-  return `"${/["\\]/.test(text) ? text.replace(/["\\]/g, '\\$&') : text}"`
-}
-
-function serializeInteger (value: number): string {
-  if (!Number.isInteger(value) || Math.abs(value) > 999_999_999_999_999) throw malformed()
-  return String(value + 0)
-}
-
-/** At most three digits behind the point, rounded half to even (RFC 9651 section 4.1.5), and at least one. */
-function serializeDecimal (value: number): string {
-  const scaled = Math.abs(value) * 1000
-  const floor = Math.floor(scaled)
-  const thousandths = scaled - floor === 0.5 ? floor + floor % 2 : Math.round(scaled)
-  if (!(thousandths < 1e15)) throw malformed()
-  const fraction = String(thousandths % 1000).padStart(3, '0').replace(/0{1,2}$/, '')
-  return `${value < 0 ? '-' : ''}${Math.floor(thousandths / 1000)}.${fraction}`
-}
-
-function serializeDisplayString (value: string): string {
-  if (/\p{Surrogate}/u.test(value)) throw malformed()
-  const text = Buffer.from(value, 'utf8').toString('latin1')
-  return `%"${text.replace(/[^\x20-\x7e]|["%]/g, (character) => `%${character.charCodeAt(0).toString(16).padStart(2, '0')}`)}"`
-}
-
-function textOf (text: string, form: RegExp): string {
-  if (!form.test(text)) throw malformed()
-  return text
 }
 
 function malformed (): Error {

@@ -192,7 +192,7 @@ t.test('refuses an entry that is no address, network or range, and names it', as
 
 t.test('refuses a list that is no array, and calls it what the caller calls it', async (t) => {
   for (const list of [undefined, null, '10.0.0.0/8', { 0: '10.0.0.0/8', length: 1 }, new Set(['10.0.0.1'])]) {
-    t.throws(() => createAddressSet(list as never, { name: 'allow' }), { option: 'allow', message: '@sallyport/ip-allowlist: option "allow" must be a list of strings' })
+    t.throws(() => createAddressSet(list as never, { name: 'allow' }), { option: 'allow', message: '@sallyport/ip-allowlist: option "allow" must be a list of entries' })
   }
   t.throws(() => createAddressSet(new Array<string>(2)), { code: 'ERR_GUARD_OPTIONS', option: 'entries[0]' })
   t.throws(() => createAddressSet(['::1', 'x'], { name: 'tenants.acme' }), { code: 'ERR_GUARD_OPTIONS', option: 'tenants.acme[1]' })
