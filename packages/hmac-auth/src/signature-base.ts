@@ -4,7 +4,7 @@
  * A component that is absent, or whose value could be read in two ways, is refused; a base never says less than was asked for.
  */
 
-import { refusal } from './errors.js'
+import { invalid } from './errors.js'
 import { serializeDictionary, serializeItem, serializeList, serializeMember, serializeParameters } from './serialize-fields.js'
 import { parseDictionary, parseItem, parseList, type Dictionary, type Item, type Member, type Parameters } from './structured-fields.js'
 
@@ -154,7 +154,7 @@ class ComponentValues {
     if (!name.startsWith('@')) return this.#field(component, message)
     if (name === '@status') return statusOf(message)
     if (!('method' in message)) throw invalid('component-absent')
-    return name === '@query-param' ? this.#queryParameter(parameters, message) : derived(name, message)
+    return name === '@query-param' ? this.#queryParameter(parameters, message) : derivedValue(name, message)
   }
 
   #request (): RequestMessage {
@@ -198,7 +198,8 @@ class ComponentValues {
   }
 }
 
-function derived (name: string, message: RequestMessage): string {
+/** The value of a derived component of a request (RFC 9421 section 2.2), `@query-param` aside. */
+export function derivedValue (name: string, message: RequestMessage): string {
   switch (name) {
     case '@method': return checked(message.method, wordText)
     case '@scheme': return message.scheme.toLowerCase()
@@ -310,8 +311,4 @@ function formEncoded (text: string): string {
 function checked (text: string, form: RegExp): string {
   if (!form.test(text)) throw invalid('component-unusable')
   return text
-}
-
-function invalid (reason: string): Error {
-  return refusal('ERR_HMAC_AUTH_SIGNATURE_INVALID', { reason })
 }
