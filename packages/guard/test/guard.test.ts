@@ -135,6 +135,18 @@ t.test('a guard that is not there when the route is declared fails the boot, wha
   t.throws(() => listed.get('/', { onRequest: [part(listed, 'alpha')] }, handler), /onRequest/, 'in a list Fastify itself refuses it')
 })
 
+t.test('an app without any guard is told of a route whose guard is not there, and left alone', async (t) => {
+  const other = bareApp(t)
+  await other.register(keyPlugin('alpha'))
+  const app = bareApp(t)
+  app.get('/lost', { onRequest: part(app, 'alpha'), exposeHeadRoute: false }, handler)
+  app.get('/plain', handler)
+  const warnings = await warningsDuring(ready(app))
+  t.match(warnings, [{ code: 'SALLYPORT_UNGUARDED', message: /undefined at GET \/lost, so anybody may call/ }])
+  t.equal(warnings.length, 1)
+  t.equal((await app.inject('/plain')).statusCode, 200)
+})
+
 t.test('open() can\'t stand in a protected scope', async (t) => {
   const app = await guardedApp(t)
   await app.register(async (scope) => {

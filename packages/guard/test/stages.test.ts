@@ -256,7 +256,7 @@ t.test('request.auth is anonymous before a policy has passed, and after any refu
   })
   const alpha = keyGuard('alpha', { proves: ['tenant'] })
   app.get('/', { onRequest: allOf(alpha, keyGuard('beta'), { sharedKey: true }) }, (request) => request.auth)
-  app.get('/two', { onRequest: [allOf(alpha, { sharedKey: true }), keyGuard('beta')] }, (request) => request.auth)
+  app.get('/two', { onRequest: [alpha, allOf(keyGuard('beta'), { sharedKey: true })] }, (request) => request.auth)
   for (const url of ['/', '/two']) {
     const passed = await app.inject({ url, headers: { 'x-alpha': 'tenant:acme scopes:a,b', 'x-beta': 'pass' } })
     t.same(passed.json(), { principal: { tenant: 'acme', scopes: ['a', 'b'] }, via: ['alpha', 'beta'] })
