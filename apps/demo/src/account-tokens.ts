@@ -1,4 +1,4 @@
-/** Tokens of fulfilment accounts, for each environment: keys, issuer and store of their own, so that none is good in the other. */
+/** Tokens of fulfilment accounts, for each environment: keys and issuer of their own, so that none is good in the other. */
 
 import { createHmac } from 'node:crypto'
 import type { IssuedToken } from '@sallyport/bearer-jwt'
@@ -6,7 +6,6 @@ import type { StateStore } from '@sallyport/guard'
 import type { Accounts } from './accounts.js'
 import { keyInUse, type KeyRings } from './key-rings.js'
 import { createRingTokens, type RingTokens } from './ring-tokens.js'
-import { scopedStore } from './scoped-store.js'
 
 export const environments = ['production', 'sandbox'] as const
 export type FulfilmentEnvironment = typeof environments[number]
@@ -42,7 +41,7 @@ export function createAccountTokens (environment: FulfilmentEnvironment, { accou
     ring: () => keyRings.of(environment),
     issuer: `urn:sallyport:fulfilment:${environment}`,
     audience: `urn:sallyport:fulfilment:${environment}`,
-    store: scopedStore(store, `fulfilment-${environment}`),
+    store,
     tenantClaim: ACCOUNT_CLAIM,
     isRefused ({ tenant = '', issuedAt = 0 }) {
       const account = accounts.find(tenant)

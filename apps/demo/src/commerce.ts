@@ -1,6 +1,6 @@
 /** The commerce API (HotWax): login, users with permissions, named tokens for integrations, and the inventory that they update. */
 
-import { bearerJwt } from '@sallyport/bearer-jwt'
+import { bearerJwt, type IssuedToken } from '@sallyport/bearer-jwt'
 import { challenge, open, type StateStore } from '@sallyport/guard'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { loginSchema, newTokenSchema, newUserSchema, ofUserSchema, stockSchema } from './commerce-schemas.js'
@@ -9,8 +9,7 @@ import { createInventory, type Stock } from './inventory.js'
 import type { KeyRings } from './key-rings.js'
 import { createLoginThrottle } from './login-throttle.js'
 import { problem } from './refusals.js'
-import { createRingTokens } from './ring-tokens.js'
-import { scopedStore } from './scoped-store.js'
+import { createRingTokens, MAX_LIVE_TOKENS } from './ring-tokens.js'
 import { createUsers, type NewUser, type User } from './users.js'
 
 export interface CommerceOptions {
@@ -28,10 +27,9 @@ interface NewToken extends OfUser { readonly purpose: string, readonly validityS
 
 /** Registers the guard of this system and its routes; to be used in a scope of its own. */
 export async function commerce (scope: FastifyInstance, { keyRings, database, store, clock = Date.now }: CommerceOptions): Promise<void> {
-  const own = scopedStore(store, 'commerce')
-  const tokens = createRingTokens({ ring: () => keyRings.of('commerce'), issuer: 'urn:sallyport:commerce', audience: 'urn:sallyport:commerce', store: own, clock })
+  const tokens = createRingTokens({ ring: () => keyRings.of('commerce'), issuer: 'urn:sallyport:commerce', audience: 'urn:sallyport:commerce', store, clock })
   scope.addHook('onClose', tokens.close)
-  const [users, inventory, throttle] = [createUsers(database), createInventory(database), createLoginThrottle(own, clock)]
+  const [users, inventory, throttle] = [createUsers(database), createInventory(database), createLoginThrottle(store, clock)]
   await scope.register(bearerJwt, { ...tokens.verification, subject: 'sub', requiredClaims: ['jti', 'iat', 'name'] })
   const mayUse = (...scopes: readonly string[]) => ({ onRequest: scope.bearerJwt.require({ scopes: { any: scopes } }) })
 
@@ -59,8 +57,17 @@ export async function commerce (scope: FastifyInstance, { keyRings, database, st
     const missing = body.permissions.some((permission) => !auth.principal.scopes.includes(permission))
     if (missing) throw problem(403, 'ERR_COMMERCE_PERMISSION_EXCEEDED', 'A user can\'t be given permissions that you do not have')
     const user = await users.add(body)
-    if (user === undefined) throw problem(409, 'ERR_COMMERCE_USER_EXISTS', 'There is a user of this name')
+    if (user === undefined) throw problem(409, 'ERR_COMMERCE_USER_EXISTS', 'There is, or was, a user of this name')
     return reply.code(201).send(user)
+  })
+
+  scope.delete<{ Params: { name: string } }>('/users/:name', mayUse('users:write'), async ({ auth, params: { name } }, reply) => {
+    const user = await users.find(name)
+    if (user?.id === auth.principal.subject) throw problem(409, 'ERR_COMMERCE_USER_SELF', 'Nobody removes themselves: somebody has to be left')
+    // First the user: from here on no token is issued that the list would miss.
+    if (user === undefined || !await users.disable(user.id)) throw problem(404, 'ERR_COMMERCE_USER_UNKNOWN', 'There is no user of this name')
+    for (const { id } of await tokens.list(user.id)) await tokens.revoke(id)
+    return reply.code(204).send()
   })
 
   scope.post<{ Body: NewToken }>('/tokens', { ...mayUse('tokens:write', 'users:write'), schema: newTokenSchema }, async (request, reply) => {
@@ -95,8 +102,13 @@ export async function commerce (scope: FastifyInstance, { keyRings, database, st
     return { inventory: await inventory.set(stock) }
   })
 
-  function issue ({ id, name, permissions }: User, { purpose, validitySeconds }: Pick<NewToken, 'purpose' | 'validitySeconds'>) {
-    return tokens.issue({ subject: id, scopes: permissions, purpose, lifetimeSeconds: validitySeconds, claims: { name } })
+  async function issue ({ id, name, permissions }: User, { purpose, validitySeconds }: Pick<NewToken, 'purpose' | 'validitySeconds'>): Promise<IssuedToken> {
+    if ((await tokens.list(id)).length >= MAX_LIVE_TOKENS) throw problem(409, 'ERR_COMMERCE_TOKENS_FULL', `A user can have ${MAX_LIVE_TOKENS} tokens at a time`)
+    const issued = await tokens.issue({ subject: id, scopes: permissions, purpose, lifetimeSeconds: validitySeconds, claims: { name } })
+    // Whoever removed the user meanwhile has ended the tokens that were listed then.
+    if (await users.findById(id) !== undefined) return issued
+    await tokens.revoke(issued.id)
+    throw problem(403, 'ERR_COMMERCE_USER_GONE', 'The user is no more')
   }
 
   /** Whose tokens are meant: one's own, unless an administrator names another user. */

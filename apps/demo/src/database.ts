@@ -167,6 +167,7 @@ async function openFiles (path: string): Promise<PGlite> {
   if (!existsSync(path)) {
     const draft = `${path}.draft`
     rmSync(draft, { recursive: true, force: true })
+    ensureFolder(draft)
     await (await PGlite.create(draft)).close()
     renameSync(draft, path)
   }
@@ -177,7 +178,7 @@ async function openFiles (path: string): Promise<PGlite> {
 function takeFolder (holder: string): void {
   const [pid, start] = readIfThere(holder)?.split(' ') ?? []
   if (pid && isRunning(Number(pid), start ?? '')) {
-    throw new Error(`the process ${pid} has the embedded database of this folder open, and it is for one process only: use DATABASE_URL for several`)
+    throw new Error(`the process ${pid} has the embedded database of this folder open, and it is for one process only: end that one first, or use DATABASE_URL for several`)
   }
   replaceFile(holder, `${process.pid} ${startOf(process.pid)}`)
 }

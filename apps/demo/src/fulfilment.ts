@@ -13,6 +13,7 @@ import type { Database } from './database.js'
 import type { KeyRings } from './key-rings.js'
 import { createOrders, newOrderSchema, type NewOrder } from './orders.js'
 import { problem, rateLimited } from './refusals.js'
+import { MAX_LIVE_TOKENS } from './ring-tokens.js'
 import { objectOf } from './schemas.js'
 
 export interface FulfilmentOptions {
@@ -27,7 +28,6 @@ export interface FulfilmentOptions {
 export const requestsPerMinute: Readonly<Record<FulfilmentEnvironment, number>> = { production: 120, sandbox: 600 }
 /** Of one address, whatever it presents: several accounts may call from one. */
 const ADDRESS_FACTOR = 3
-const MAX_TOKENS = 200
 
 const newSecret = {
   body: objectOf(['secret_phrase'], {
@@ -60,7 +60,7 @@ async function serveEnvironment (scope: FastifyInstance, environment: Fulfilment
   await scope.register(rateLimit, { global: false })
   const guard = guardOf<BearerJwtGuard>(scope, name)
   const max = requestsPerMinute[environment]
-  const byAddress = rateLimited(scope, { max: max * ADDRESS_FACTOR, keyOf: ({ ip }) => ip })
+  const byAddress = rateLimited(scope, { max: max * ADDRESS_FACTOR })
   const byAccount = rateLimited(scope, { max, keyOf: ({ auth }) => auth.principal.tenant! })
   const mayUse = (scopeName: typeof fulfilmentScopes[number]) => ({
     onRequest: [byAddress, guard.require({ scopes: [scopeName], tenantParam: ACCOUNT_CLAIM }), byAccount],
@@ -82,9 +82,19 @@ async function serveEnvironment (scope: FastifyInstance, environment: Fulfilment
     const { use = 'bearer', secret_phrase: phrase } = body
     const scopes = use === 'callback' ? [] : body.scopes ?? own
     if (!scopes.every((wanted) => own.includes(wanted))) throw problem(403, 'ERR_FULFILMENT_SCOPE_EXCEEDED', 'A token can\'t give away scopes that it does not have')
-    if ((await tokens.list(tenant)).length >= MAX_TOKENS) throw problem(409, 'ERR_FULFILMENT_SECRETS_FULL', `An account can have ${MAX_TOKENS} tokens at a time`)
+    if ((await tokens.list(tenant)).length >= MAX_LIVE_TOKENS) throw problem(409, 'ERR_FULFILMENT_SECRETS_FULL', `An account can have ${MAX_LIVE_TOKENS} tokens at a time`)
     const { id, token, expiresAt } = await tokens.issue({ slug: tenant, scopes, use, phrase, purpose: use })
     return reply.code(201).send({ id, token, use, environment, scopes, expires_at: expiresAt })
+  })
+
+  scope.get('/secrets', mayUse('secrets:write'), async ({ auth }) => {
+    const records = await tokens.list(auth.principal.tenant!)
+    return {
+      environment,
+      secrets: records.map(({ id, purpose: use, scopes, createdAt, expiresAt, lastUsedAt = null, revoked }) => ({
+        id, use, scopes, created_at: createdAt, expires_at: expiresAt, last_used_at: lastUsedAt, revoked
+      }))
+    }
   })
 
   scope.delete<{ Params: { id: string } }>('/secrets/:id', mayUse('secrets:write'), async ({ auth, params: { id } }, reply) => {

@@ -8,7 +8,7 @@ import { openSealingKey, seal, unseal } from './sealing.js'
 export const ringNames = ['production', 'sandbox', 'commerce'] as const
 export type RingName = typeof ringNames[number]
 
-/** 32 secret bytes. With an end, it is retired; without, it is in use, or a spare behind the one in use. */
+/** 32 secret bytes. With an end it is retired; the one without is in use. */
 export interface RingKey extends Lifetime {
   /** Sent as `kid`; names the key in decision events. */
   readonly id: string
@@ -16,9 +16,9 @@ export interface RingKey extends Lifetime {
 }
 
 export interface KeyRing {
-  /** HS256. The one without an end signs. */
+  /** HS256. */
   readonly signing: readonly RingKey[]
-  /** `dir` with A256GCM. The first without an end seals; those behind it are spares. Empty: tokens are signed only. */
+  /** `dir` with A256GCM. Empty for `commerce`, whose tokens are signed only. */
   readonly encryption: readonly RingKey[]
 }
 
@@ -36,11 +36,6 @@ export interface KeyRingsOptions {
   readonly onUnreadable?: ((error: unknown) => void) | undefined
 }
 
-/**
- * A running server opens sealed tokens with the keys that were there when it started, so keys are made ahead: it can follow as
- * many rotations as there are spares, and has to be started again before the next one.
- */
-export const SPARE_KEYS = 4
 const KEY_BYTES = 32
 const OWNER = 'key register'
 
@@ -63,18 +58,16 @@ export async function openKeyRings ({ folder, clock = Date.now, onUnreadable }: 
   })
 }
 
-/** The key in use, of those that `isKnown` accepts. */
-export function keyInUse (keys: readonly RingKey[], isKnown: (key: RingKey) => boolean = () => true): RingKey {
-  const key = keys.find((candidate) => candidate.notAfter === undefined && isKnown(candidate))
-  if (key === undefined) throw new Error('the key register was rotated more often than a running server can follow; start it again')
+export function keyInUse (keys: readonly RingKey[]): RingKey {
+  const key = keys.find(({ notAfter }) => notAfter === undefined)
+  if (key === undefined) throw new Error(`the ${OWNER} has no key in use`)
   return key
 }
 
-/** The key in use ends, the one behind it takes its place, and a new one comes last. */
+/** All keys end with the overlap at the latest, and a new one is in use. */
 function rotated (keys: readonly RingKey[], now: number, overlapMs: number): readonly RingKey[] {
-  const used = keyInUse(keys)
-  const kept = keys.map((key) => key === used ? { ...key, notAfter: new Date(now + overlapMs) } : key)
-  return [...kept.filter(({ notAfter }) => notAfter === undefined || notAfter.getTime() > now), newKey()]
+  const ending = keys.map((key) => ({ ...key, notAfter: new Date(Math.min(now + overlapMs, key.notAfter?.getTime() ?? Infinity)) }))
+  return [...ending.filter(({ notAfter }) => notAfter.getTime() > now), newKey()]
 }
 
 function newKey (): RingKey {
@@ -82,7 +75,7 @@ function newKey (): RingKey {
 }
 
 function firstRings (): Rings {
-  const sealed = (): KeyRing => ({ signing: [newKey()], encryption: Array.from({ length: 1 + SPARE_KEYS }, newKey) })
+  const sealed = (): KeyRing => ({ signing: [newKey()], encryption: [newKey()] })
   return { production: sealed(), sandbox: sealed(), commerce: { signing: [newKey()], encryption: [] } }
 }
 
@@ -105,6 +98,8 @@ function parseRings (text: string, sealingKey: KeyObject): Rings {
     }
     const [signing, encryption] = [keysOf('signing'), keysOf('encryption')]
     keyInUse(signing)
+    // A file without keys to seal with must not make tokens that lie open.
+    if (name !== 'commerce') keyInUse(encryption)
     return Object.freeze({ signing, encryption })
   }
   return Object.freeze({ production: ringOf('production'), sandbox: ringOf('sandbox'), commerce: ringOf('commerce') })

@@ -14,7 +14,7 @@ import { openKeyRings } from './key-rings.js'
 import { migrate } from './migrations.js'
 import { buildServer } from './server.js'
 import { sqlStore } from './sql-store.js'
-import { seedAdministrator } from './users.js'
+import { findLogin, seedAdministrator } from './users.js'
 import { welcomeText } from './welcome.js'
 
 /** How long requests under way may take to end after a signal. */
@@ -55,7 +55,7 @@ async function serve (config: Config, database: Database, redis: Redis | undefin
   const keyRings = await openKeyRings({ folder, onUnreadable: onUnreadable('keys.json') })
   const certificate = config.tls ? await loadCertificate({ folder, host, now: Date.now() }) : undefined
   const store = redis === undefined ? sqlStore(database) : redisStore(redis, { prefix: 'sallyport-demo:' })
-  const adminPassword = await seedAdministrator(database)
+  await seedAdministrator(database, folder)
   const app = await buildServer(config, { companies, accounts, keyRings, database, store, certificate })
   try {
     // It is said when Redis is out of reach, and tried again: no reason not to start.
@@ -65,7 +65,7 @@ async function serve (config: Config, database: Database, redis: Redis | undefin
     await app.close()
     throw error
   }
-  console.log(welcomeText({ origin: originOf(app, config), policies: app.printPolicies(), dataFolder: folder, certificate, adminPassword, pid: process.pid }))
+  console.log(welcomeText({ origin: originOf(app, config), policies: app.printPolicies(), dataFolder: folder, certificate, adminLogin: findLogin(folder), pid: process.pid }))
   process.on('SIGUSR2', () => printReports(app))
   // npm hands a Ctrl+C on to a process that has had it already, so a second signal means nothing; the time limit holds.
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])

@@ -37,6 +37,7 @@ export const migrations: readonly Migration[] = [
         order_number text not null,
         body jsonb not null,
         created_at timestamptz not null default now(),
+        position bigint generated always as identity,
         unique (account_slug, environment, order_number)
       );
     `

@@ -48,11 +48,11 @@ interface Row { readonly id: string, readonly body: NewOrder, readonly created_a
 
 /** The orders of one environment; the other's are out of its sight. */
 export function createOrders (database: Database, environment: FulfilmentEnvironment): Orders {
-  const orderOf = ({ id, body, created_at }: Row): Order => ({ id, ...body, created_at })
+  const orderOf = ({ id, body: { order_number, ...order }, created_at }: Row): Order => ({ id, order_number, ...order, created_at })
   return Object.freeze({
     async list (slug: string) {
       const rows = await database.query<Row>(
-        'select id, body, created_at from fulfilment_orders where account_slug = $1 and environment = $2 order by created_at desc, id limit 100',
+        'select id, body, created_at from fulfilment_orders where account_slug = $1 and environment = $2 order by position desc limit 100',
         [slug, environment]
       )
       return rows.map(orderOf)

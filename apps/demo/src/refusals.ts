@@ -10,8 +10,8 @@ export function problem (statusCode: number, code: string, message: string): Err
 export interface RateLimit {
   /** Requests a minute. */
   readonly max: number
-  /** Whose requests are counted together. */
-  readonly keyOf: (request: FastifyRequest) => string
+  /** Whose requests are counted together. Default: those of one IPv4 address, or of one IPv6 network of 64 bits. */
+  readonly keyOf?: (request: FastifyRequest) => string
 }
 
 const MINUTE_MS = 60_000
@@ -22,7 +22,7 @@ const MINUTE_MS = 60_000
  * Needs `@fastify/rate-limit` in the scope.
  */
 export function rateLimited (scope: FastifyInstance, { max, keyOf }: RateLimit): onRequestAsyncHookHandler {
-  const count = scope.createRateLimit({ max, timeWindow: MINUTE_MS, keyGenerator: keyOf })
+  const count = scope.createRateLimit({ max, timeWindow: MINUTE_MS, ...(keyOf !== undefined && { keyGenerator: keyOf }) })
   return async function limitRate (request: FastifyRequest, reply: FastifyReply) {
     const counted = await count(request)
     if (counted.isAllowed) return

@@ -1,14 +1,17 @@
 /** A token service on a key ring that changes while the server runs, and what `bearerJwt` has to know to verify its tokens. */
 
 import {
-  createTokenService, type BearerJwtOptions, type EncryptionOptions, type IssuedToken, type IssueRequest, type JwtKey, type RevocableToken, type TokenRecord,
-  type TokenService
+  createTokenService, type BearerJwtOptions, type DecryptionKey, type EncryptionOptions, type IssuedToken, type IssueRequest, type JwtKey, type RevocableToken,
+  type TokenRecord, type TokenService
 } from '@sallyport/bearer-jwt'
-import type { StateStore } from '@sallyport/guard'
+import { isOptionsError, type StateStore } from '@sallyport/guard'
 import { keyInUse, type KeyRing, type RingKey } from './key-rings.js'
+import { problem } from './refusals.js'
 
 /** Tokens live this long at most: what the token service takes. */
 export const MAX_TOKEN_SECONDS = 30 * 86_400
+/** As many live tokens as `list` shows for sure: whoever ends all that are listed has ended all. */
+export const MAX_LIVE_TOKENS = 400
 /** In other processes a revocation counts after this time at the latest. */
 const MAX_STALENESS_SECONDS = 2
 /** The embedded database shares this process's time with everything else. */
@@ -25,7 +28,7 @@ export interface RingTokens {
 }
 
 export interface RingTokensOptions {
-  /** The ring as it is now; the same object until it changes. */
+  /** The ring as it is now; the same object until it changes. Whether it encrypts stays as it is at the start. */
   readonly ring: () => KeyRing
   readonly issuer: string
   readonly audience: string
@@ -38,8 +41,7 @@ export interface RingTokensOptions {
 
 /** Nothing is asked of the store before it is needed: while it is away tokens are answered 503, and the server runs. */
 export function createRingTokens ({ ring, issuer, audience, store, tenantClaim, isRefused = () => false, clock }: RingTokensOptions): RingTokens {
-  const opening = encryptionOf(ring().encryption)
-  const isKnown = (key: RingKey): boolean => opening?.keys.some(({ id }) => id === key.id) ?? false
+  const decryption = ring().encryption.length === 0 ? undefined : decryptionBy(ring)
   let latest: { readonly ring: KeyRing, readonly service: Promise<TokenService> } | undefined
 
   async function service (): Promise<TokenService> {
@@ -58,15 +60,17 @@ export function createRingTokens ({ ring, issuer, audience, store, tenantClaim, 
       audience,
       store,
       signing: idAndKey(keyInUse(signing)),
-      ...(opening !== undefined && {
-        encryption: { ...idAndKey(keyInUse(encryption, isKnown)), algorithm: 'dir', contentEncryption: 'A256GCM' },
-        decryption: opening
+      ...(decryption !== undefined && {
+        encryption: { ...idAndKey(keyInUse(encryption)), algorithm: 'dir', contentEncryption: 'A256GCM' },
+        decryption
       }),
       ...(tenantClaim !== undefined && { tenantClaim }),
       accessLifetimeSeconds: MAX_TOKEN_SECONDS,
       maxStalenessSeconds: MAX_STALENESS_SECONDS,
       storeTimeoutMs: STORE_TIMEOUT_MS,
       ...(clock !== undefined && { clock })
+    }).catch((error: unknown) => {
+      throw isOptionsError(error) ? error : problem(503, 'ERR_DEMO_STATE_UNAVAILABLE', `What was issued and revoked can't be read: ${error instanceof Error ? error.message : String(error)}`)
     })
   }
 
@@ -83,7 +87,7 @@ export function createRingTokens ({ ring, issuer, audience, store, tenantClaim, 
       keys: ({ keyId }: { readonly keyId: string | undefined }): readonly JwtKey[] => ring().signing.filter(({ id }) => id === keyId),
       // A rotation counts from the next request on.
       keyCacheSeconds: 0,
-      ...(opening !== undefined && { encryption: opening }),
+      ...(decryption !== undefined && { encryption: decryption }),
       revocations: {
         isRevoked,
         noteUse: (id: string, expiresAtMs: number) => {
@@ -103,14 +107,15 @@ async function stop (running: { readonly service: Promise<TokenService> } | unde
   await running?.service.then((service) => { service.close() }, () => { /* it never ran */ })
 }
 
-function encryptionOf (keys: readonly RingKey[]): EncryptionOptions | undefined {
-  if (keys.length === 0) return undefined
-  return {
-    mode: 'required',
-    keys: keys.map((key) => ({ ...key, algorithm: 'dir' as const })),
-    keyManagement: ['dir'],
-    contentEncryption: ['A256GCM']
+/** The list of a ring is derived once, so that it is the same array until the ring changes. */
+function decryptionBy (ring: () => KeyRing): EncryptionOptions {
+  const derived = new WeakMap<KeyRing, readonly DecryptionKey[]>()
+  const keysOf = (now: KeyRing): readonly DecryptionKey[] => {
+    const keys = derived.get(now) ?? now.encryption.map((key) => ({ ...key, algorithm: 'dir' as const }))
+    derived.set(now, keys)
+    return keys
   }
+  return { mode: 'required', keys: () => keysOf(ring()), keyManagement: ['dir'], contentEncryption: ['A256GCM'] }
 }
 
 function idAndKey ({ id, key }: RingKey): Pick<RingKey, 'id' | 'key'> {

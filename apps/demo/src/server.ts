@@ -2,7 +2,7 @@
 
 import helmet from '@fastify/helmet'
 import { guard, open, problemDetails, type Decision, type StateStore } from '@sallyport/guard'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { Accounts } from './accounts.js'
 import type { Certificate } from './certificate.js'
 import { commerce } from './commerce.js'
@@ -55,7 +55,10 @@ export async function buildServer (config: Config, dependencies: Dependencies): 
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } }
   })
   app.decorate('reports', new Map<string, Report>())
-  app.setErrorHandler(problemDetails)
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    if (error.statusCode === 503 && !reply.hasHeader('retry-after')) reply.header('retry-after', 1)
+    return problemDetails(error, request, reply)
+  })
   app.setNotFoundHandler((request, reply) => problemDetails({ statusCode: 404, code: 'ERR_DEMO_ROUTE_UNKNOWN', message: 'There is nothing here' }, request, reply))
   // A shared cache spares only answers to requests with `Authorization` (RFC 9111 section 3.5); here credentials have headers of their own.
   app.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })

@@ -12,22 +12,22 @@ export interface WelcomeFacts {
   readonly dataFolder: string
   /** Absent where TLS ends at a proxy: then the commands would be refused. */
   readonly certificate?: { readonly path: string, readonly validUntil: Date } | undefined
-  /** Of the first user of the commerce API, at the start that made it. */
-  readonly adminPassword?: string | undefined
+  /** The file that holds the login of the first user of the commerce API, as long as it is there. */
+  readonly adminLogin?: string | undefined
   readonly pid: number
 }
 
-export function welcomeText ({ origin, policies, dataFolder, certificate, adminPassword, pid }: WelcomeFacts): string {
+export function welcomeText ({ origin, policies, dataFolder, certificate, adminLogin, pid }: WelcomeFacts): string {
   return [
     `Sallyport demo: ${origin}`,
     policies.trimEnd(),
     certificate === undefined
       ? `Plain HTTP: only requests that a proxy of TRUST_PROXY received over HTTPS are served.\nData: ${dataFolder}`
       : `Certificate: ${certificate.path} (until ${certificate.validUntil.toISOString().slice(0, 10)})\nData:        ${dataFolder}`,
-    ...(certificate === undefined ? [] : commandsToPaste({ origin, dataFolder, certificatePath: certificate.path, adminPassword })),
-    adminPassword === undefined
-      ? `The commerce API: log in at ${origin}/commerce/api/login. A lost password: npm run --silent user --workspace apps/demo -- password ${ADMINISTRATOR}`
-      : `The first user of the commerce API: ${ADMINISTRATOR}, with the password ${adminPassword}. It is shown this once.`,
+    ...(certificate === undefined ? [] : commandsToPaste({ origin, dataFolder, certificatePath: certificate.path, adminLogin })),
+    adminLogin === undefined
+      ? `The commerce API: POST ${origin}/commerce/api/login. A new password: npm run --silent user --workspace apps/demo -- password ${ADMINISTRATOR}`
+      : `The first user of the commerce API is ${ADMINISTRATOR}; the login lies in ${adminLogin}. Keep the password elsewhere and remove the file.`,
     `Who still uses the legacy headers: kill -USR2 ${pid} (the answer comes here). To stop: Ctrl+C.`,
     ''
   ].join('\n\n')
@@ -37,25 +37,26 @@ interface Places {
   readonly origin: string
   readonly dataFolder: string
   readonly certificatePath: string
-  readonly adminPassword: string | undefined
+  readonly adminLogin: string | undefined
 }
 
 /** Absolute paths, so that they work in any terminal; every paste makes tokens of its own. */
-function commandsToPaste ({ origin, dataFolder, certificatePath, adminPassword }: Places): readonly string[] {
+function commandsToPaste ({ origin, dataFolder, certificatePath, adminLogin }: Places): readonly string[] {
   const curl = `curl --cacert ${quoted(certificatePath)}`
   const data = dataFolder === join(appFolder, '.data') ? '' : `DATA_DIR=${quoted(dataFolder)} `
   const output = (name: string, args: string): string => `$(${data}node ${quoted(join(appFolder, 'dist', 'commands', `${name}.js`))} ${args})`
   const commands = {
     ...forDepartments(`${origin}/departments/v3/core/departments`, curl, (args) => `-H "JWT: ${output('mint', args)}"`),
     ...forFulfilment(`${origin}/fulfilment/nordlys-outfitters/api/v1`, curl, (args) => `-H "Authorization: Bearer ${output('account', args)}"`),
-    ...(adminPassword !== undefined && forCommerce(`${origin}/commerce/api`, curl, adminPassword))
+    ...(adminLogin !== undefined && forCommerce(`${origin}/commerce/api`, curl, adminLogin))
   }
   return Object.entries(commands).map(([what, command]) => `# ${what}\n${command}`)
 }
 
 type Commands = Readonly<Record<string, string>>
 
-const json = (text: string): string => `-H 'Content-Type: application/json' -d '${text}'`
+const jsonType = '-H \'Content-Type: application/json\''
+const json = (text: string): string => `${jsonType} -d '${text}'`
 
 function forDepartments (url: string, curl: string, jwt: (args: string) => string): Commands {
   const { companyId, accessToken } = documentedExample
@@ -81,8 +82,8 @@ function forFulfilment (url: string, curl: string, bearer: (args: string) => str
   }
 }
 
-function forCommerce (url: string, curl: string, password: string): Commands {
-  const login = `${curl} -s ${json(`{"name":"${ADMINISTRATOR}","password":"${password}"}`)} ${url}/login`
+function forCommerce (url: string, curl: string, adminLogin: string): Commands {
+  const login = `${curl} -s ${jsonType} -d ${quoted(`@${adminLogin}`)} ${url}/login`
   const bearer = `-H "Authorization: Bearer $(${login} | node -p 'JSON.parse(fs.readFileSync(0)).token')"`
   return {
     'Log in to the commerce API': login,

@@ -1,4 +1,3 @@
-import { spawn, type ChildProcess } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
@@ -6,64 +5,16 @@ import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from 'node:tls'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { loadCertificate } from '../src/certificate.js'
 import { documentedExample, openCompanies } from '../src/companies.js'
 import { appFolder, readConfig } from '../src/config.js'
-import { readIfThere } from '../src/private-files.js'
-import { departmentsPath, needsCurl, needsRedis, redisUrl, send, sign, spellingsOf, tempFolder, type Answer } from './fixtures/demo.js'
-
-interface Result { readonly code: number | null, readonly stdout: string, readonly stderr: string }
+import { departmentsPath, needsCurl, needsRedis, redisUrl, sign, spellingsOf, tempFolder } from './fixtures/demo.js'
+import { command, end, run, script, startMain } from './fixtures/processes.js'
 
 const legacy = { company_id: documentedExample.companyId, access_token: documentedExample.accessToken }
-
-/** Any free port, and no Redis that happens to be there. */
-function environment (more: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
-  const inherited = Object.entries(process.env).filter(([name]) => name !== 'REDIS_URL')
-  return { ...Object.fromEntries(inherited), PORT: '0', ...more }
-}
-
-async function run (command: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<Result> {
-  const child = spawn(command, args, { env: environment(env), stdio: ['ignore', 'pipe', 'pipe'] })
-  const [stdout, stderr] = await Promise.all([child.stdout.toArray(), child.stderr.toArray()])
-  if (child.exitCode === null) await once(child, 'exit')
-  return { code: child.exitCode, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }
-}
-
-const script = (name: string): string => join(appFolder, 'dist', name)
-const company = (folder: string, ...args: readonly string[]): Promise<Result> => run(process.execPath, [script('commands/company.js'), ...args], { DATA_DIR: folder })
-const mint = (folder: string, ...args: readonly string[]): Promise<Result> => run(process.execPath, [script('commands/mint.js'), ...args], { DATA_DIR: folder })
-
-interface Running {
-  readonly child: ChildProcess
-  readonly port: number
-  readonly ca: string
-  readonly output: () => string
-  readonly until: (pattern: RegExp) => Promise<void>
-  readonly call: (headers: Readonly<Record<string, string>>) => Promise<Answer>
-}
-
-/** `main.js` as a process of its own, once it has said that it is up. */
-async function startMain (t: Test, folder: string, env: Readonly<Record<string, string>> = {}): Promise<Running> {
-  const child = spawn(process.execPath, [script('main.js')], { env: environment({ DATA_DIR: folder, ...env }), stdio: ['ignore', 'pipe', 'pipe'] })
-  t.teardown(() => child.kill('SIGKILL'))
-  let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString() })
-  const until = async (pattern: RegExp): Promise<void> => {
-    for (let tries = 0; tries < 400 && !pattern.test(output) && child.exitCode === null; tries++) await sleep(50)
-    if (!pattern.test(output)) throw new Error(`never said ${String(pattern)}, but: ${output}`)
-  }
-  await until(/To stop: Ctrl\+C/)
-  const port = Number(/Sallyport demo: https?:\/\/localhost:(\d+)/.exec(output)?.[1])
-  const ca = readIfThere(join(folder, 'certificate.pem')) ?? ''
-  return { child, port, ca, output: () => output, until, call: (headers) => send({ headers, port, ca }) }
-}
-
-async function end (child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
-  child.kill(signal)
-  if (child.exitCode === null) await once(child, 'exit')
-  return child.exitCode
-}
+const company = command('company')
+const mint = command('mint')
 
 t.test('main.js says what it serves and where things lie, and a kill ends it cleanly', async (t) => {
   const folder = tempFolder(t)

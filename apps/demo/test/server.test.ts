@@ -7,7 +7,7 @@ import { inspect } from 'node:util'
 import { decisionChannel, redisStore } from '@sallyport/guard'
 import { Redis } from 'ioredis'
 import t from 'tap'
-import { departmentsPath, needsCurl, needsRedis, redisUrl, sign, spellingsOf, startDemo, type Answer, type Call, type Demo } from './fixtures/demo.js'
+import { brokenStore, departmentsPath, needsCurl, needsRedis, redisUrl, sign, spellingsOf, startDemo, type Answer, type Call, type Demo } from './fixtures/demo.js'
 
 const legacy = { company_id: '10238497', access_token: '01298347edf923874a' }
 function namesIn ({ json }: Answer): readonly string[] {
@@ -342,9 +342,7 @@ t.test('no secret comes out anywhere, whatever is sent', async (t) => {
   const note = (decision: unknown): void => { decisions.push(inspect(decision, { depth: 8, showHidden: true })) }
   subscribe(decisionChannel, note)
   t.teardown(() => unsubscribe(decisionChannel, note))
-  const fail = (): Promise<never> => Promise.reject(new Error('down'))
-  const broken = { claim: fail, get: fail, set: fail, release: () => Promise.resolve(), delete: () => Promise.resolve() }
-  const [demo, down] = [await startDemo(t), await startDemo(t, { store: broken })]
+  const [demo, down] = [await startDemo(t), await startDemo(t, { store: brokenStore() })]
   const tokens: string[] = []
   const out: string[] = []
   const statuses = new Set<number>()

@@ -4,7 +4,7 @@
  */
 
 import { KeyObject, createPrivateKey, createSecretKey, type JsonWebKey } from 'node:crypto'
-import { isLive, readLifetime, type AuthError, type Lifetime, type LifetimeMs, type OptionReader } from '@sallyport/guard'
+import { isLive, OptionReader, readLifetime, type AuthError, type Lifetime, type LifetimeMs } from '@sallyport/guard'
 import { CompactEncrypt, compactDecrypt } from 'jose'
 import { refusal } from './errors.js'
 import { isBase64Url, parseSegment } from './parse-token.js'
@@ -29,8 +29,11 @@ export interface DecryptionKey extends Lifetime {
 export interface EncryptionOptions {
   /** `required`: signed tokens that are not encrypted are refused. `accepted`: both are taken. */
   readonly mode: 'required' | 'accepted'
-  /** Not empty; several while one replaces another. */
-  readonly keys: readonly DecryptionKey[]
+  /**
+   * Not empty; several while one replaces another. Or a function that gives the list as it is now: it is asked for every token,
+   * and must answer at once, with the same array until something has changed. Throwing, or giving a key that may not be used, is 503.
+   */
+  readonly keys: readonly DecryptionKey[] | (() => readonly DecryptionKey[])
   /** The key-management algorithms that tokens may use. */
   readonly keyManagement: readonly KeyManagementAlgorithm[]
   /** The content-encryption algorithms that tokens may use. */
@@ -45,7 +48,8 @@ export interface OpeningKey extends LifetimeMs {
 
 export interface ResolvedEncryption {
   readonly mode: 'required' | 'accepted'
-  readonly keys: readonly OpeningKey[]
+  /** As they are now; the same objects until they change. Throws a refusal where they can't be had. */
+  readonly keys: () => readonly OpeningKey[]
   readonly keyManagement: readonly string[]
   readonly contentEncryption: readonly string[]
 }
@@ -66,12 +70,38 @@ export function resolveEncryption (reader: OptionReader): ResolvedEncryption {
   if (mode === undefined) throw reader.error('mode', 'is required: "required" or "accepted"')
   const keyManagement = readAllowed(reader, 'keyManagement', keyManagementAlgorithms)
   const contentEncryption = readAllowed(reader, 'contentEncryption', contentEncryptionAlgorithms)
+  const ask = reader.raw('keys')
+  const keys = typeof ask === 'function' ? followedKeys(reader, ask as () => unknown, keyManagement) : listedKeys(reader, keyManagement)
+  return Object.freeze({ mode, keys, keyManagement, contentEncryption })
+}
+
+function listedKeys (reader: OptionReader, keyManagement: readonly string[]): ResolvedEncryption['keys'] {
+  const keys = resolveOpeningKeys(reader, keyManagement)
+  return () => keys
+}
+
+/** Each array is checked once; the first here, so that a wrong one fails the registration. */
+function followedKeys (reader: OptionReader, ask: () => unknown, keyManagement: readonly string[]): ResolvedEncryption['keys'] {
+  const resolve = (given: unknown) => ({ given, keys: resolveOpeningKeys(new OptionReader(reader.owner, { keys: given }, ['keys'], reader.pathOf('')), keyManagement) })
+  let latest = resolve(ask())
+  return function currentKeys () {
+    try {
+      const given = ask()
+      if (given !== latest.given) latest = resolve(given)
+      return latest.keys
+    } catch (cause) {
+      throw refusal('ERR_BEARER_JWT_KEYS_UNAVAILABLE', { reason: 'resolver', cause, retryAfterSeconds: 1 })
+    }
+  }
+}
+
+function resolveOpeningKeys (reader: OptionReader, keyManagement: readonly string[]): readonly OpeningKey[] {
   const given = reader.list('keys')
   if (given === undefined) throw reader.error('keys', 'is required')
   const keys = given.map((_key, i) => resolveOpeningKey(reader.nested('keys', ['key', 'algorithm', 'id', 'notBefore', 'notAfter'], i)))
   const unused = keys.findIndex(({ algorithm }) => !keyManagement.includes(algorithm))
   if (unused >= 0) throw reader.error(`keys[${unused}].algorithm`, 'is not in "keyManagement"')
-  return Object.freeze({ mode, keys: Object.freeze(keys), keyManagement, contentEncryption })
+  return Object.freeze(keys)
 }
 
 function readAllowed<T extends string> (reader: OptionReader, name: string, offered: readonly T[]): readonly T[] {
@@ -124,7 +154,7 @@ export function isEncrypted (token: string): boolean {
 /** Opens a token. Every failure, whatever its cause, is one refusal. */
 export async function openToken (token: string, encryption: ResolvedEncryption, nowMs: number): Promise<OpenedToken> {
   const header = readHeader(token, encryption)
-  const live = encryption.keys.filter((key) => key.algorithm === header.alg && isLive(key, nowMs))
+  const live = encryption.keys().filter((key) => key.algorithm === header.alg && isLive(key, nowMs))
   const named = live.filter((key) => header.kid === undefined || key.id === undefined || key.id === header.kid)
   // An unknown key id costs what a wrong key costs.
   for (const key of named.length > 0 ? named : live.slice(0, 1)) {
@@ -176,6 +206,11 @@ export interface SealingKey {
   readonly algorithm: KeyManagementAlgorithm
   readonly contentEncryption: ContentEncryptionAlgorithm
   readonly id: string
+}
+
+/** True while the key that opened a token would be taken again; a list that changed may hold it in a new object. */
+export function isOpeningKey (opened: OpeningKey, { keys }: ResolvedEncryption, nowMs: number): boolean {
+  return keys().some((key) => isLive(key, nowMs) && (key === opened || (key.algorithm === opened.algorithm && key.id === opened.id && key.key.equals(opened.key))))
 }
 
 /** Encrypts a signed token: JWE(JWS), `cty: JWT` (RFC 7519 section 5.2). */

@@ -1,4 +1,5 @@
 import { generateKeyPairSync, randomBytes, type JsonWebKey, type KeyObject } from 'node:crypto'
+import { inspect } from 'node:util'
 import { deflateRawSync } from 'node:zlib'
 import { isOptionsError, memoryStore } from '@sallyport/guard'
 import Fastify from 'fastify'
@@ -125,6 +126,37 @@ t.test('hands over keys while both are live, and judges that of known tokens too
     for (const token of tokens) statuses.push((await send(token)).statusCode)
     t.same(statuses, [whenOld, whenNew, whenOld, whenNew], `${seconds} s`)
   }
+})
+
+t.test('follows a list that changes, for known tokens too, and is unavailable while there is none that can be used', async (t) => {
+  const [old, fresh] = [randomBytes(32), randomBytes(32)]
+  const entry = (key: Uint8Array, id: string): DecryptionKey => ({ key, id, algorithm: 'dir' })
+  let keys: unknown = [entry(old, 'old')]
+  const asked = (): readonly DecryptionKey[] => {
+    if (keys instanceof Error) throw keys
+    return keys as readonly DecryptionKey[]
+  }
+  const { send, decisions } = await testApp(t, { encryption: encryption({ keyManagement: ['dir'], keys: asked }) })
+  const tokens = [await sealed(signed, old, { alg: 'dir', kid: 'old' }), await sealed(signed, fresh, { alg: 'dir', kid: 'new' })]
+  const statuses = async (): Promise<readonly number[]> => Promise.all(tokens.map(async (token) => (await send(token)).statusCode))
+  t.same(await statuses(), [200, 401])
+  keys = [entry(old, 'old'), entry(fresh, 'new')]
+  t.same(await statuses(), [200, 200], 'a key more; the old one in a new object')
+  keys = [entry(fresh, 'new')]
+  t.same(await statuses(), [401, 200], 'a key that is gone counts no more')
+  keys = [entry(old, 'new'), entry(fresh, 'old')]
+  t.same(await statuses(), [401, 401], 'an id that names another key now')
+  for (const unusable of [[], undefined, 'old', [{ ...entry(fresh, 'new'), algorithm: 'A256KW' }], [entry(randomBytes(31), 'new')], new Error('no keys here')]) {
+    keys = unusable
+    for (const token of tokens) {
+      const answer = await send(token)
+      isRefused(t, answer, 'ERR_BEARER_JWT_KEYS_UNAVAILABLE', inspect(unusable))
+      t.equal(answer.headers['retry-after'], '1')
+    }
+    t.equal(decisions.at(-1)?.reason, 'resolver')
+  }
+  keys = [entry(old, 'old'), entry(fresh, 'new')]
+  t.same(await statuses(), [200, 200], 'as soon as it can be had again')
 })
 
 t.test('encryption to a public key proves nothing: without a right signature inside, a token is refused', async (t) => {

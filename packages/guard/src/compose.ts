@@ -115,13 +115,13 @@ function refuseSharedSource (one: PolicyNode, other: PolicyNode): void {
   }
 }
 
-function isSaidToBeShared (node: PolicyNode): boolean {
-  return node.kind === 'all' && node.sharedKey && proofOf(node, tenant, false) !== 'always'
-}
-
 function refuseProvisional (node: PolicyNode): void {
   const found = leavesOf(node).find(({ definition }) => definition.provisional === true)
   if (found !== undefined) throw new OptionsError(OWNER, 'anyOf', `has "${found.definition.name}", which may prove nothing before the body has been read, before other alternatives; write it last`)
+}
+
+function isSaidToBeShared (node: PolicyNode): boolean {
+  return node.kind === 'all' && node.sharedKey && proofOf(node, tenant, false) !== 'always'
 }
 
 function checkCombination (children: readonly PolicyNode[], sharedKey: boolean): void {

@@ -42,7 +42,7 @@ export function runPolicy ({ node, sources, announces }: CompiledPolicy, request
     const refused = verdict ?? trial.accept()
     if (refused !== undefined) state.refusal = refused
     // After the stage that hides, and for a refusal, nobody else will.
-    if (refused !== undefined || state.hidden) hideCredentials(request, state.sources, refused !== undefined)
+    if (refused !== undefined || state.committed) hideCredentials(request, state.sources, refused !== undefined)
     done(refused)
   }
   if (announces) announce(node, trial)

@@ -20,8 +20,11 @@ export function installStages (app: FastifyInstance): void {
     if (state === undefined) { done(); return }
     const settle = (verdict: AuthError | undefined): void => {
       const refused = verdict ?? announceCommit(request, state.passed)
-      if (refused === undefined) proceed(request, state)
-      else refuseAfterwards(request, state, refused)
+      if (refused === undefined) {
+        // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
+        hideCredentials(request, state.sources, false)
+        state.body?.whenGone(() => { giveBackClaims(state) })
+      } else refuseAfterwards(request, state, refused)
       done(refused)
     }
     if (state.claims.length === 0) settle(undefined)
@@ -40,12 +43,6 @@ export function installStages (app: FastifyInstance): void {
       return
     }
     state.verified().then(done, failed((refused) => { done(refuseAfterwards(request, state, refused)) }))
-  })
-
-  app.addHook('preHandler', function sallyportHide (request, _reply, done) {
-    const state = knownState(request)
-    if (state !== undefined && !state.hidden) hide(request, state)
-    done()
   })
 
   app.addHook('onSend', function sallyportAnswer (request, reply, payload, done) {
@@ -69,19 +66,8 @@ export function installStages (app: FastifyInstance): void {
   })
 }
 
-/** What a body is refused with (413, 400) goes through error handlers and their logs, so credentials go first, unless the body is to be judged by them. */
-function proceed (request: FastifyRequest, state: RequestState): void {
-  state.body?.whenGone(() => { giveBackClaims(state) })
-  if (state.duties.length === 0) hide(request, state)
-}
-
 function failed (settle: (refused: AuthError) => void): (cause: unknown) => void {
   return (cause) => { settle(refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'stage', cause })) }
-}
-
-function hide (request: FastifyRequest, state: RequestState): void {
-  state.hidden = true
-  hideCredentials(request, state.sources, state.refusal !== undefined)
 }
 
 /** An answer that is not sent must not leave a file or a connection open. */

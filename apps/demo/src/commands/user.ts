@@ -1,16 +1,20 @@
-/** The operator's side of the commerce API: who is there, and a new password for somebody who lost theirs. */
+/** The operator's side of the commerce API: users and their permissions, and a new password for somebody who lost theirs. */
 
-import { readConfig } from '../config.js'
+import { parseArgs } from 'node:util'
+import { listOf, readConfig } from '../config.js'
 import { openDatabase } from '../database.js'
 import { migrate } from '../migrations.js'
-import { createUsers, newPassword } from '../users.js'
+import { ADMINISTRATOR, createUsers, newPassword, permissions, renewLogin, type Users } from '../users.js'
 
 const usage = `usage: npm run --silent user --workspace apps/demo -- <command>
 
-  list              all users with their permissions
-  password <name>   gives a user a new password, and shows it this once
+  add <name> --permissions <p,p...>   a new user; shows the password this once
+  list                                all users with their permissions
+  password <name>                     gives a user a new password, and shows it this once; tokens that they have stay good
 
-  The embedded database is for one process, so stop the server first; with DATABASE_URL it may run.`
+  permissions: ${permissions.join(', ')}
+  The embedded database is for one process: while a server has it open, an administrator adds users by POST /commerce/api/users.
+  With DATABASE_URL the server may run.`
 
 try {
   console.log(await run(process.argv.slice(2)))
@@ -19,19 +23,41 @@ try {
   process.exitCode = 1
 }
 
-async function run ([command, name, ...rest]: readonly string[]): Promise<string> {
-  const isList = command === 'list' && name === undefined
-  if (rest.length > 0 || !(isList || (command === 'password' && name !== undefined))) throw new Error(usage)
+async function run (args: readonly string[]): Promise<string> {
+  const { values, positionals: [command = '', ...operands] } = parseArgs({ args: [...args], allowPositionals: true, options: { permissions: { type: 'string' } } })
+  const count = Object.hasOwn(operandCounts, command) ? operandCounts[command] : undefined
+  const [name = ''] = operands.map((operand) => operand.trim())
+  const isMeant = count === operands.length && (count === 0 || name !== '') && (command === 'add') === (values.permissions !== undefined)
+  if (!isMeant) throw new Error(usage)
   const { dataFolder: folder, databaseUrl: url } = readConfig(process.env)
   const database = await openDatabase({ folder, url })
   try {
     await migrate(database)
     const users = createUsers(database)
-    if (isList) return (await users.list()).map((user) => `${user.name.padEnd(30)} ${user.permissions.join(' ')}`).join('\n')
-    const password = newPassword()
-    if (!await users.setPassword({ name: name!, password })) throw new Error(`there is no user ${JSON.stringify(name)}`)
-    return `user      ${name}\npassword  ${password}\n\nThe password is shown this once.`
+    switch (command) {
+      case 'add': return await add(users, name, listOf(values.permissions))
+      case 'password': return await renewPassword(users, name, folder)
+      default: return (await users.list()).map((user) => `${user.name.padEnd(30)} ${user.permissions.join(' ')}`).join('\n')
+    }
   } finally {
     await database.close()
   }
+}
+
+const operandCounts: Readonly<Record<string, number>> = { add: 1, list: 0, password: 1 }
+
+async function add (users: Users, name: string, wanted: readonly string[]): Promise<string> {
+  const unknown = wanted.find((permission) => !permissions.some((known) => known === permission))
+  if (unknown !== undefined) throw new Error(`there is no permission ${JSON.stringify(unknown)}. There are: ${permissions.join(', ')}`)
+  const password = newPassword()
+  const user = await users.add({ name, password, permissions: [...new Set(wanted)] })
+  if (user === undefined) throw new Error(`there is, or was, a user ${JSON.stringify(name)}`)
+  return `user         ${name}\npermissions  ${user.permissions.join(' ')}\npassword     ${password}\n\nThe password is shown this once.`
+}
+
+async function renewPassword (users: Users, name: string, folder: string): Promise<string> {
+  const password = newPassword()
+  if (!await users.setPassword({ name, password })) throw new Error(`there is no user ${JSON.stringify(name)}`)
+  if (name === ADMINISTRATOR) renewLogin(folder, password)
+  return `user      ${name}\npassword  ${password}\n\nThe password is shown this once.`
 }
