@@ -1,4 +1,4 @@
-/** The stages after the judgement, as hooks at guard's root: claims are made, bodies judged, credentials hidden, challenges written. */
+/** The stages after the judgement, as hooks at guard's root: claims are made, credentials hidden, bodies judged, challenges written. */
 
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -20,8 +20,11 @@ export function installStages (app: FastifyInstance): void {
     if (state === undefined) { done(); return }
     const settle = (verdict: AuthError | undefined): void => {
       const refused = verdict ?? announceCommit(request, state.passed)
-      if (refused === undefined) state.body?.whenGone(() => { giveBackClaims(state) })
-      else refuseAfterwards(request, state, refused)
+      if (refused === undefined) {
+        // Not later: a body that can't be parsed, or that no schema fits, would show them to error hooks and logs.
+        hide(request, state)
+        state.body?.whenGone(() => { giveBackClaims(state) })
+      } else refuseAfterwards(request, state, refused)
       done(refused)
     }
     if (state.claims.length === 0) settle(undefined)
@@ -40,12 +43,6 @@ export function installStages (app: FastifyInstance): void {
       return
     }
     state.verified().then(done, failed((refused) => { done(refuseAfterwards(request, state, refused)) }))
-  })
-
-  app.addHook('preHandler', function sallyportHide (request, _reply, done) {
-    const state = knownState(request)
-    if (state !== undefined) hide(request, state)
-    done()
   })
 
   app.addHook('onSend', function sallyportAnswer (request, reply, payload, done) {
