@@ -136,6 +136,6 @@ export function signedFetch ({ fetch: send = fetch, ...options }: SignedFetchOpt
     const body = request.body === null || !isAtHand ? undefined : new Uint8Array(await request.arrayBuffer())
     const signed = new Headers(headers)
     for (const [name, value] of Object.entries(sign({ method, url, headers, ...(body !== undefined && { body }) }))) signed.set(name, value)
-    return send(new Request(request, { headers: signed, ...(body !== undefined && body.length > 0 && { body }) }))
+    return send(new Request(request, { headers: signed, ...(body !== undefined && { body }) }))
   }
 }
