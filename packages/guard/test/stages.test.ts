@@ -52,6 +52,19 @@ t.test('a judged credential is gone from every view of the request, in handlers 
   }
 })
 
+t.test('a judged credential is gone from error hooks and logs where the body is what is wrong', async (t) => {
+  const app = await guardedApp(t)
+  const seen: string[] = []
+  app.addHook('onError', async (request) => { seen.push(JSON.stringify(viewsOf(request))) })
+  app.post('/', { onRequest: keyGuard('alpha', { judge: () => right }), schema: { body: { type: 'object', required: ['a'] } } }, viewsOf)
+  for (const [type, payload, status] of [['application/json', '{', 400], ['application/json', '{}', 400], ['nothing', 'x', 415]] as const) {
+    const { statusCode } = await app.inject({ method: 'POST', url: '/', headers: { 'x-alpha': 'canary', 'content-type': type }, payload })
+    t.equal(statusCode, status, payload)
+  }
+  t.equal(seen.length, 3)
+  t.notMatch(seen.join(), /canary|x-alpha/i)
+})
+
 t.test('a cookie is hidden alone, wherever it stands among others', async (t) => {
   const app = await listening(t)
   app.decorateRequest('cookies', null as unknown as object)
