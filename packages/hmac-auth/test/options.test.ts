@@ -2,13 +2,13 @@ import { createSecretKey, generateKeyPairSync } from 'node:crypto'
 import { memoryStore } from '@sallyport/guard'
 import Fastify, { type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
-import { authorizationHmac, createRequestSigner, headers, hmacAuth, rfc9421, type HmacAuthOptions, type RequestSignerOptions } from '../src/index.js'
+import { authorizationHmac, createRequestSigner, headers, hmacAuth, rfc9421 } from '../src/index.js'
 import { KEY_ID, secret, TENANT, validOptions } from './fixtures/app.js'
 
 async function isRefusedAtBoot (t: Test, options: object, option: string, rule?: RegExp, server: FastifyServerOptions = {}): Promise<void> {
   const app = Fastify(server)
   t.teardown(() => app.close())
-  await t.rejects(async () => { await app.register(hmacAuth, { ...validOptions(), ...options } as HmacAuthOptions) }, { name: 'OptionsError', option, ...(rule && { message: rule }) }, `${option}: ${String(rule ?? '')}`)
+  await t.rejects(async () => { await app.register(hmacAuth, { ...validOptions(), ...options }) }, { name: 'OptionsError', option, ...(rule && { message: rule }) }, `${option}: ${String(rule ?? '')}`)
 }
 
 const key = { id: KEY_ID, secret, tenant: TENANT }
@@ -99,7 +99,7 @@ t.test('a signer refuses what it could not sign with', async (t) => {
     [{ keyId: undefined }, 'keyId'], [{ keyId: 'a"b' }, 'keyId'], [{ secret: 'text' }, 'secret'], [{ secret: Buffer.alloc(0) }, 'secret'],
     [{ algorithm: 'hmac-sha512' }, 'algorithm'], [{ profile: headers }, 'profile'], [{ other: 1 }, 'other'], [{ clock: 1 }, 'clock'], [{ nonce: 'x' }, 'nonce']
   ]
-  for (const [options, option] of wrong) t.throws(() => createRequestSigner({ ...valid, ...options } as RequestSignerOptions), { name: 'OptionsError', option })
+  for (const [options, option] of wrong) t.throws(() => createRequestSigner({ ...valid, ...options }), { name: 'OptionsError', option })
   t.throws(() => createRequestSigner({ ...valid, nonce: () => '' }).sign({ url: 'https://a.example' }), TypeError)
   t.throws(() => createRequestSigner(valid).sign({ url: '/relative' }), TypeError)
   const covering = createRequestSigner({ ...valid, profile: rfc9421({ covers: ['x-shop'] }) })

@@ -27,7 +27,7 @@ t.test('keys without a tenant prove none', async (t) => {
 
 t.test('a secret is replaced with an overlap, and events say which one matched', async (t) => {
   const keys = [{ ...key, label: 'erp-1 of 2025', notAfter: new Date(NOW + 1) }, { ...key, secret: replacement, label: 'erp-1 of 2026', notBefore: new Date(NOW) }]
-  for (const [given, at] of [[keys, NOW], [() => keys.map(({ id, ...rest }) => ({ ...rest })), NOW]] as const) {
+  for (const [given, at] of [[keys, NOW], [() => keys, NOW]] as const) {
     const { send, decisions } = await testApp(t, { keys: given, clock: () => at })
     t.equal((await send(signed())).statusCode, 200)
     t.equal((await send(signed({}, signerFor({ secret: replacement })))).statusCode, 200)
