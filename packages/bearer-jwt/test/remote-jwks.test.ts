@@ -328,6 +328,21 @@ t.test('keeps good keys when a made-up key id meets an outage', async (t) => {
   t.equal((await send(rsaToken())).statusCode, 200)
 })
 
+t.test('takes no key for fresh that seems to come from ahead, since the clock was set back', async (t) => {
+  const { send, issuer, moved } = await remoteApp(t)
+  moved.now = NOW + 50_000
+  const token = rsaToken()
+  t.equal((await send(token)).statusCode, 200)
+  moved.now = NOW
+  issuer.publish(ecJwk)
+  isRefused(t, await send(token), invalid, 'fetched anew at once, and the key is gone')
+  t.equal((await send(ecToken())).statusCode, 200)
+  t.equal(countOf(issuer), 2)
+  issuer.answer = { status: 503 }
+  moved.now = NOW - 50_000
+  isRefused(t, await send(ecToken()), unavailable, 'keys of no known age are not used in an outage')
+})
+
 t.test('never waits for keys that it has', async (t) => {
   const { send, issuer, moved } = await remoteApp(t, { fetchTimeoutMs: 500 })
   t.equal((await send(rsaToken())).statusCode, 200)

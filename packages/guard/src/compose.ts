@@ -36,14 +36,15 @@ export function allOf (...parts: readonly [Policy, ...Policy[]] | readonly [Poli
  * Passes if one policy passes. The first alternative whose credential is presented decides, right or wrong: a wrong strong
  * credential never falls through to a weaker one. Alternatives that need nothing presented (addresses) count only when
  * no credential is. If nothing passes: one 401 that lists every challenge; 403 where all alternatives are addresses.
- * Throws `OptionsError` for anything but policies, for `open()` or `optional()` anywhere inside, and for two alternatives
- * that read the same credential.
+ * Throws `OptionsError` for anything but policies, for `open()` or `optional()` anywhere inside, for two alternatives that
+ * read the same credential, and for a guard whose only proof may be the body anywhere but in the last alternative.
  */
 export function anyOf (...alternatives: readonly [Policy, ...Policy[]]): Policy {
   const children = nodesOf('anyOf', alternatives)
   for (const child of children) refuseKind('anyOf', child, ['open', 'optional'])
   children.forEach((child, i) => {
     for (const other of children.slice(i + 1)) refuseSharedSource(child, other)
+    if (i < children.length - 1) refuseProvisional(child)
   })
   return policyHook({ kind: 'any', children })
 }
@@ -68,10 +69,12 @@ export function open (reason: string): Policy {
   return policyHook({ kind: 'open', reason })
 }
 
-/** Policies that run one after another on a route (a scope's and the route's own) must make sense as one `allOf`. */
+/**
+ * Policies that run one after another on a route (a scope's and the route's own) must make sense as one `allOf`. `sharedKey`
+ * speaks for the `allOf` that says it and for no other: whoever wrote the scope's policy did not know the route's keys.
+ */
 export function checkSequence (nodes: readonly PolicyNode[]): void {
-  checkCombination(nodes, nodes.some((node) => node.kind === 'all' && node.sharedKey))
-  checkTenantOrder(nodes)
+  checkCombination(nodes.filter((node) => !isSaidToBeShared(node)), false)
   const [unproved] = needingTenant(nodes)
   if (unproved !== undefined) {
     throw new OptionsError(unproved.definition.owner, 'policy', `of "${unproved.definition.name}" needs a tenant, and no guard before it always proves one`)
@@ -110,6 +113,15 @@ function refuseSharedSource (one: PolicyNode, other: PolicyNode): void {
       throw new OptionsError(OWNER, 'anyOf', `has two alternatives that read the same credential (${describeSource(shared)}): "${a.definition.name}" and "${b.definition.name}"; several issuers belong in one registration`)
     }
   }
+}
+
+function refuseProvisional (node: PolicyNode): void {
+  const found = leavesOf(node).find(({ definition }) => definition.provisional === true)
+  if (found !== undefined) throw new OptionsError(OWNER, 'anyOf', `has "${found.definition.name}", which may prove nothing before the body has been read, before other alternatives; write it last`)
+}
+
+function isSaidToBeShared (node: PolicyNode): boolean {
+  return node.kind === 'all' && node.sharedKey && proofOf(node, tenant, false) !== 'always'
 }
 
 function checkCombination (children: readonly PolicyNode[], sharedKey: boolean): void {

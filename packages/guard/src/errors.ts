@@ -134,9 +134,13 @@ export const guardRefusals = {
   ERR_GUARD_JUDGE_FAILED: { outcome: 'unavailable', message: 'The request could not be judged' },
   /** A store is down, full, or slower than `storeTimeoutMs`. */
   ERR_GUARD_STORE_UNAVAILABLE: { outcome: 'unavailable', message: 'The request could not be judged' },
+  /** Nobody read the body to its end, so what was promised of it can't be judged: there is no parser for it, or the parser stopped early. */
+  ERR_GUARD_BODY_UNREAD: { outcome: 'rejected', statusCode: 415, message: 'The body could not be read whole' },
+  /** A handler answered before `bodyVerified(request)` had resolved. */
+  ERR_GUARD_BODY_UNVERIFIED: { outcome: 'unavailable', message: 'The request could not be judged' },
   /** The route was declared before guard could see it, so nobody knows its policy. */
   ERR_GUARD_ROUTE_UNSEEN: { outcome: 'unavailable', message: 'The route is not ready' },
-  /** A guard ran after its stage: in a hook later than `onRequest`, or beside the policy that had already been committed. */
+  /** A guard ran after its stage: in a hook later than `onRequest`, beside the policy that had already been committed, or where somebody had read of the body before. */
   ERR_GUARD_STAGE_LATE: { outcome: 'unavailable', message: 'The request could not be judged' }
 } as const satisfies Record<string, RefusalEntry>
 

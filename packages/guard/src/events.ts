@@ -3,8 +3,10 @@
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyRequest } from 'fastify'
 import { causeOf, reasonOf, type AuthError } from './errors.js'
+import type { GuardDefinition } from './guard.js'
 import type { Decision } from './options.js'
 import { ignoreRejection } from './resolver.js'
+import type { Duty, RequestState } from './state.js'
 
 /** The `node:diagnostics_channel` on which every decision is published. */
 export const decisionChannel = 'sallyport:decision'
@@ -52,3 +54,22 @@ export function publishDecision (facts: DecisionFacts, listeners: Listeners): vo
     }
   }
 }
+
+/** Publishes what was refused in a stage after the judgement: a claim, a body. */
+export function publishRefusal (definition: GuardDefinition, request: FastifyRequest, { state, refused, startedAt }: LateRefusal): void {
+  const { onDecision } = state.runtime
+  if (!isWatched(definition.onDecision, onDecision)) return
+  const matched = state.judged.find((judged) => judged.definition === definition)?.judgement.matched
+  publishDecision({ guard: definition.name, request, refusal: refused, tenant: state.principal.tenant, matched, startedAt }, [definition.onDecision, onDecision])
+}
+
+/** Publishes what only the body could prove, and did. */
+export function publishPassed (duties: readonly Duty[], request: FastifyRequest, { state, startedAt }: Omit<LateRefusal, 'refused'>): void {
+  const { onDecision } = state.runtime
+  for (const { leaf: { definition }, judgement: { provisional, matched, principal } } of duties) {
+    if (provisional !== true || !isWatched(definition.onDecision, onDecision)) continue
+    publishDecision({ guard: definition.name, request, refusal: undefined, tenant: principal?.tenant ?? state.principal.tenant, matched, startedAt }, [definition.onDecision, onDecision])
+  }
+}
+
+interface LateRefusal { readonly state: RequestState, readonly refused: AuthError, readonly startedAt: number }

@@ -33,6 +33,24 @@ export interface Claim {
   readonly quota?: { readonly group: string, readonly maxLiveClaims: number } | undefined
 }
 
+/** What can only be judged once the body has been read: a digest, a MAC over the payload. */
+export interface Obligation {
+  /** For people: `content-digest`. */
+  readonly description: string
+  /** Begins to watch the body of one request; called once, before its first byte. */
+  readonly watch: () => BodyWatch
+}
+
+export interface BodyWatch {
+  /** Takes the next piece of the body, as it came over the wire. Must not keep it. */
+  readonly update: (piece: Uint8Array) => void
+  /**
+   * Judges the body when all of it has been read, an empty one too. Throws an `AuthError`; anything else it throws is
+   * `unavailable`. May give claims that could not be made before the body was known.
+   */
+  readonly verify: (request: FastifyRequest) => readonly Claim[] | void | Promise<readonly Claim[] | void>
+}
+
 /** What `judge` answers: an identity, and what would have to happen if the whole policy passes. It changes nothing itself. */
 export interface Judgement<I = unknown> {
   /** Frozen by the guard. */
@@ -40,6 +58,13 @@ export interface Judgement<I = unknown> {
   /** Exactly what the definition says it `proves`, and scopes. */
   readonly principal?: Partial<Principal>
   readonly claims?: readonly Claim[]
+  /** What of the body remains to be judged; needs `judgesBody` in the definition. */
+  readonly obligations?: readonly Obligation[]
+  /**
+   * True where the body is the only proof: identity, principal and requirements then count once the obligations are met, and
+   * claims come from `verify` alone. Needs `provisional` in the definition.
+   */
+  readonly provisional?: boolean
   /** Id of the key or rule that matched, for decision events. */
   readonly matched?: string | undefined
 }
@@ -72,6 +97,10 @@ export interface GuardDefinition<I = unknown> {
   /** Where the credential stands. Empty for an ambient guard, such as an address: it is never presented. */
   readonly credentials: readonly CredentialSource[]
   readonly proves: readonly Proof[]
+  /** True if judgements may hold obligations; `require({ body: 'stream' })` is then understood. Default: false. */
+  readonly judgesBody?: boolean
+  /** True if judgements may be provisional: such a guard stands last in an `anyOf`, and not before a guard that needs a tenant. Default: false. */
+  readonly provisional?: boolean
   /** True if the credential can be taken out of the request once it is judged. Default: true. */
   readonly hideCredentials?: boolean
   /** Prebuilt `WWW-Authenticate` values by outcome; a refusal that brings its own challenge keeps it. */
@@ -109,22 +138,24 @@ export interface Guard<I = unknown, Q extends object = Record<never, never>> ext
   /**
    * Derives a guard that asks for more.
    * `tenantParam` names a route parameter that must equal the tenant of the credential (else 403
-   * `ERR_GUARD_TENANT_MISMATCH`); every other name belongs to the plugin.
+   * `ERR_GUARD_TENANT_MISMATCH`). `body: 'stream'`, of a guard that judges bodies, lets the handler run before the body has
+   * been read: it reads it, and awaits `bodyVerified(request)` before it believes or answers anything. Every other name
+   * belongs to the plugin.
    * Throws `OptionsError` for an unknown name or a wrong value.
    */
-  readonly require: (requirements: Q & { readonly tenantParam?: string }) => Guard<I, Q>
+  readonly require: (requirements: Q & { readonly tenantParam?: string, readonly body?: 'stream' }) => Guard<I, Q>
   /** Carries the identity type; never present at run time. */
   readonly identity?: I
 }
 
 /** Makes a guard of a definition. Users write their own guards with it; the five plugins do the same. */
 export function defineGuard<I, Q extends object = Record<never, never>> (definition: GuardDefinition<I>): Guard<I, Q> {
-  return guardOfNode<I, Q>({ kind: 'guard', definition: checkedDefinition(definition), requirements: (definition.requirements ?? []) as readonly Requirement[] })
+  return guardOfNode<I, Q>({ kind: 'guard', definition: checkedDefinition(definition), requirements: (definition.requirements ?? []) as readonly Requirement[], streamsBody: false })
 }
 
 function guardOfNode<I, Q extends object> (node: GuardNode): Guard<I, Q> {
   const require = (given: object): Guard<I, Q> => {
-    return guardOfNode<I, Q>({ ...node, requirements: [...node.requirements, ...compileRequirements(node.definition, given)] })
+    return guardOfNode<I, Q>(narrowed(node, given))
   }
   return Object.assign(policyHook(node), { require })
 }
@@ -133,6 +164,8 @@ function guardOfNode<I, Q extends object> (node: GuardNode): Guard<I, Q> {
 export function policyHook (node: PolicyNode): Policy {
   const compiled = compilePolicy(node)
   const hook = function sallyportPolicy (request: FastifyRequest, _reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    // Hooks after onRequest that are given a payload have it in this place: nobody could be told of a verdict.
+    if (typeof done !== 'function') throw refusal('ERR_GUARD_STAGE_LATE')
     runPolicy(compiled, request, done)
   }
   Object.defineProperty(hook, kGuard, { value: Object.freeze({ protocol: PROTOCOL, node: Object.freeze(node) }) })
@@ -146,18 +179,22 @@ function checkedDefinition<I> (definition: GuardDefinition<I>): GuardDefinition 
   for (const part of ['missing', 'isPresented', 'judge'] as const) {
     if (typeof definition[part] !== 'function') throw new OptionsError(owner, part, `of guard "${name}" must be a function`)
   }
+  if (definition.provisional === true && definition.judgesBody !== true) throw new OptionsError(owner, 'provisional', `of guard "${name}" needs judgesBody: true`)
   return Object.freeze({ ...definition, credentials: Object.freeze([...credentials]), proves: Object.freeze([...proves]) }) as GuardDefinition
 }
 
-function compileRequirements (definition: GuardDefinition, given: object): readonly Requirement[] {
-  const { owner, proves, requirementNames = [], requirement } = definition
-  const reader = new OptionReader(owner, given, ['tenantParam', ...requirementNames], 'require().')
+function narrowed (node: GuardNode, given: object): GuardNode {
+  const { definition } = node
+  const { owner, proves, judgesBody = false, provisional = false, requirementNames = [], requirement } = definition
+  const reader = new OptionReader(owner, given, ['tenantParam', ...judgesBody ? ['body'] : [], ...requirementNames], 'require().')
   const own = requirement?.(reader)
   const tenantParam = reader.text('tenantParam')
   if (tenantParam !== undefined && !proves.includes('tenant')) throw reader.error('tenantParam', `needs a guard that proves a tenant; "${definition.name}" does not`)
   const compiled = [...(own === undefined ? [] : [own]), ...(tenantParam === undefined ? [] : [tenantRequirement(tenantParam)])]
-  if (compiled.length === 0) throw new OptionsError(owner, 'require()', 'asks for nothing')
-  return compiled
+  const streamsBody = reader.oneOf('body', ['stream']) !== undefined
+  if (streamsBody && provisional) throw reader.error('body', `can't be "stream": the body is all that proves who sends it to "${definition.name}"`)
+  if (compiled.length === 0 && !streamsBody) throw new OptionsError(owner, 'require()', 'asks for nothing')
+  return { ...node, requirements: [...node.requirements, ...compiled], streamsBody: streamsBody || node.streamsBody }
 }
 
 function tenantRequirement (tenantParam: string): Requirement {

@@ -1,9 +1,11 @@
 export { guard, guard as default, guardOf, guardPluginOf, type GuardContext, type GuardOptions, type GuardPluginSpec } from './plugin.js'
 export { allOf, anyOf, open, optional, type AllOfOptions } from './compose.js'
 export {
-  defineGuard, type Claim, type Guard, type GuardDefinition, type Judgement, type Policy, type Principal, type Proof,
+  defineGuard, type BodyWatch, type Claim, type Guard, type GuardDefinition, type Judgement, type Obligation, type Policy, type Principal, type Proof,
   type Requirement, type RequirementContext
 } from './guard.js'
+export { hasBody } from './bodies.js'
+export { bodyVerified } from './duties.js'
 export { hasIdentity, identityOf, type RequestAuth } from './state.js'
 export {
   AuthError, defineRefusals, guardRefusals, isAuthError, isOptionsError, OptionsError, reasonOf,
@@ -16,6 +18,7 @@ export { decisionChannel } from './events.js'
 export { assertForwardingIsSafe, type ForwardingQuestion } from './forwarding.js'
 export { OptionReader, type CommonOptions, type Decision, type IntegerRule } from './options.js'
 export { isLive, readLifetime, type Lifetime, type LifetimeMs } from './lifetime.js'
+export { BoundedCache } from './bounded-cache.js'
 export { type PolicyDescription } from './policy.js'
 export { askResolver, inTime, isThenable } from './resolver.js'
 export { type RoutePolicy } from './audit.js'

@@ -5,85 +5,13 @@ import { joinChallenges } from './challenge.js'
 import { hideCredentials, type CredentialSource } from './credentials.js'
 import { isAuthError, refusal, withChallenge, type AuthError } from './errors.js'
 import { isWatched, publishDecision } from './events.js'
-import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
+import type { Claim, GuardDefinition, Judgement } from './guard.js'
 import { isAmbient, isPresented, leavesOf, presenceOf, type GuardNode, type PolicyNode } from './policy.js'
 import { inTime, isThenable } from './resolver.js'
-import { anonymous, beginState, type DueClaim, type Judged, type RequestState } from './state.js'
+import { beginState, type Duty } from './state.js'
+import { Trial, type Verdict } from './trial.js'
 
-/** A refusal is a value inside the composition, so that the way through a request goes straight; `undefined` has passed. */
-type Verdict = AuthError | undefined
 type MaybeLater<T> = T | Promise<T>
-
-/** What one run of a policy has proved so far. It becomes part of the request's state only if the whole policy passes. */
-class Trial {
-  readonly request: FastifyRequest
-  readonly state: RequestState
-  passed: readonly Judged[] = []
-  claims: readonly DueClaim[] = []
-  tenant: string | undefined
-  subject: string | undefined
-
-  constructor (request: FastifyRequest, state: RequestState) {
-    this.request = request
-    this.state = state
-    this.tenant = state.principal.tenant
-    this.subject = state.principal.subject
-  }
-
-  /** What this registration answered before, in this policy or an earlier one. */
-  recall (definition: GuardDefinition): Judgement | undefined {
-    return this.state.judged.find((judged) => judged.definition === definition)?.judgement
-  }
-
-  /** Takes what a guard proved, or refuses because it contradicts what another proved. */
-  add (definition: GuardDefinition, judgement: Judgement, claims: readonly Claim[]): Verdict {
-    const tenant = judgement.principal?.tenant
-    const subject = judgement.principal?.subject
-    if (tenant !== undefined && this.tenant !== undefined && tenant !== this.tenant) return refusal('ERR_GUARD_PRINCIPAL_CONFLICT', { reason: 'tenant' })
-    if (subject !== undefined && this.subject !== undefined && subject !== this.subject) return refusal('ERR_GUARD_PRINCIPAL_CONFLICT', { reason: 'subject' })
-    this.tenant ??= tenant
-    this.subject ??= subject
-    for (const claim of claims) if (!this.#isDue(definition, claim)) this.claims = [...this.claims, { claim, definition }]
-    if (!this.passed.some((judged) => judged.definition === definition)) this.passed = [...this.passed, { definition, judgement }]
-    return undefined
-  }
-
-  /** A guard that is written twice claims once. */
-  #isDue (definition: GuardDefinition, { store, key }: Claim): boolean {
-    return [...this.state.claims, ...this.claims].some((due) => due.definition === definition && due.claim.store === store && due.claim.key === key)
-  }
-
-  /** The policy has passed: what it proved is now true of the request, and its claims are due. */
-  accept (): Verdict {
-    const { state } = this
-    if (state.committed && this.claims.length > 0) return refusal('ERR_GUARD_STAGE_LATE')
-    const fresh = state.passed.length === 0 ? this.passed : this.passed.filter(({ definition }) => !state.passed.some((judged) => judged.definition === definition))
-    state.passed = state.passed.length === 0 ? fresh : [...state.passed, ...fresh]
-    if (this.claims.length > 0) state.claims = [...state.claims, ...this.claims]
-    state.principal = mergedPrincipal(state.passed, this.tenant, this.subject)
-    state.refusal = undefined
-    return undefined
-  }
-}
-
-function mergedPrincipal (passed: readonly Judged[], tenant: string | undefined, subject: string | undefined): Principal {
-  const alone = passed.length === 1 ? passed[0]!.judgement.principal : undefined
-  if (alone?.scopes !== undefined && isFrozenWhole(alone)) return alone as Principal
-  const scopes = passed.flatMap(({ judgement }) => judgement.principal?.scopes ?? [])
-  if (scopes.length === 0 && tenant === undefined && subject === undefined) return anonymous
-  return principalOf(tenant, subject, scopes.length === 0 ? anonymous.scopes : Object.freeze([...new Set(scopes)]))
-}
-
-/** Written out, because this is done for each request and objects of one shape are made fastest. */
-function principalOf (tenant: string | undefined, subject: string | undefined, scopes: readonly string[]): Principal {
-  if (subject === undefined) return Object.freeze(tenant === undefined ? { scopes } : { tenant, scopes })
-  return Object.freeze(tenant === undefined ? { subject, scopes } : { tenant, subject, scopes })
-}
-
-/** What one guard proved can be handed to handlers as it is, if nobody can change it. */
-function isFrozenWhole (principal: Partial<Principal>): boolean {
-  return Object.isFrozen(principal) && Object.isFrozen(principal.scopes)
-}
 
 /** A policy as its hook runs it: with what can be known of it beforehand. */
 export interface CompiledPolicy {
@@ -114,7 +42,7 @@ export function runPolicy ({ node, sources, announces }: CompiledPolicy, request
     const refused = verdict ?? trial.accept()
     if (refused !== undefined) state.refusal = refused
     // After the stage that hides, and for a refusal, nobody else will.
-    if (refused !== undefined || state.hidden) hideCredentials(request, state.sources, refused !== undefined)
+    if (refused !== undefined || state.committed) hideCredentials(request, state.sources, refused !== undefined)
     done(refused)
   }
   if (announces) announce(node, trial)
@@ -173,22 +101,22 @@ function judgeAny (node: AnyNode, trial: Trial): MaybeLater<Verdict> {
   return presented === undefined ? judgeAmbient(node, trial, 0) : judgeNode(presented, trial)
 }
 
-/** Nothing was presented: what needs nothing presented (addresses) may still pass, in the written order. */
+/** Nothing was presented: what needs nothing presented (addresses) may still pass, in the written order. One that is refused leaves nothing behind. */
 function judgeAmbient (node: AnyNode, trial: Trial, from: number, first?: AuthError): MaybeLater<Verdict> {
   for (let i = from; i < node.children.length; i++) {
     const child = node.children[i]!
     if (!isAmbient(child)) continue
-    const { passed, claims } = trial
+    const before = { ...trial }
     const verdict = judgeNode(child, trial)
     if (isThenable(verdict)) {
       return verdict.then((later) => {
         if (later === undefined || later.outcome === 'unavailable') return later
-        Object.assign(trial, { passed, claims })
+        Object.assign(trial, before)
         return judgeAmbient(node, trial, i + 1, first ?? later)
       })
     }
     if (verdict === undefined || verdict.outcome === 'unavailable') return verdict
-    Object.assign(trial, { passed, claims })
+    Object.assign(trial, before)
     first ??= verdict
   }
   return isAmbient(node) ? first : missing(node)
@@ -207,7 +135,9 @@ function judgeWatched (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
   const listeners = [definition.onDecision, onDecision]
   const startedAt = performance.now()
   const publish = (refused: Verdict): Verdict => {
-    const { matched } = trial.recall(definition) ?? {}
+    const { matched, provisional } = trial.recall(definition) ?? {}
+    // Nothing has been decided before the body has been read.
+    if (refused === undefined && provisional === true) return undefined
     publishDecision({ guard: definition.name, request: trial.request, refusal: refused, tenant: trial.tenant, matched, startedAt }, listeners)
     return refused
   }
@@ -219,7 +149,7 @@ function judgeWatched (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
 function judgeGuard (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
   const { definition } = leaf
   const known = trial.recall(definition)
-  if (known !== undefined) return judgeRequirements(leaf, known, trial)
+  if (known !== undefined) return judgeOrOwe(leaf, known, trial)
   if (definition.credentials.length > 0) {
     const isPresented = presenceOf(definition, trial.request)
     if (isPresented === false) return absent(definition)
@@ -249,14 +179,27 @@ function absent ({ missing, challenges }: GuardDefinition): AuthError {
 function acceptJudgement (leaf: GuardNode, judgement: Judgement, trial: Trial): MaybeLater<Verdict> {
   if (!isJudgement(judgement, leaf.definition)) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-judgement' })
   trial.state.judged = [...trial.state.judged, { definition: leaf.definition, judgement }]
-  return judgeRequirements(leaf, judgement, trial)
+  return judgeOrOwe(leaf, judgement, trial)
+}
+
+/** What the body still has to prove is owed; what has been proved without it is judged now. */
+function judgeOrOwe (leaf: GuardNode, judgement: Judgement, trial: Trial): MaybeLater<Verdict> {
+  if (judgement.obligations === undefined || judgement.obligations.length === 0) return judgeRequirements(leaf, judgement, trial)
+  trial.owe(leaf, judgement)
+  return judgement.provisional === true ? undefined : judgeRequirements(leaf, judgement, trial)
+}
+
+/** The body has met what was owed: a provisional judgement counts from now on. */
+export function judgeProvisional ({ leaf, judgement }: Duty, claims: readonly Claim[], trial: Trial): MaybeLater<Verdict> {
+  return judgeRequirements(leaf, judgement, trial, 0, claims)
 }
 
 /** A guard that resolves `undefined`, `true` or an object of its own making, or that proves less than it declares (or another tenant than it may), has not judged. */
-function isJudgement (value: unknown, { proves }: GuardDefinition): value is Judgement {
+function isJudgement (value: unknown, definition: GuardDefinition): value is Judgement {
   if (typeof value !== 'object' || value === null || !Object.hasOwn(value, 'identity')) return false
+  const { proves } = definition
   const { identity, principal, claims } = value as Judgement
-  if (identity === undefined || identity === null || !areClaims(claims) || !areScopes(principal?.scopes)) return false
+  if (identity === undefined || identity === null || !areClaims(claims) || !areScopes(principal?.scopes) || !areObligations(value as Judgement, definition)) return false
   return (['tenant', 'subject'] as const).every((proof) => {
     const proved = principal?.[proof]
     if (proves.includes(proof)) return typeof proved === 'string' && proved !== ''
@@ -271,8 +214,16 @@ function areScopes (scopes: unknown): boolean {
   return true
 }
 
+/** A provisional judgement has obligations, and nothing to claim before they are met. */
+function areObligations ({ obligations, provisional, claims }: Judgement, definition: GuardDefinition): boolean {
+  if (obligations === undefined) return provisional !== true
+  if (!Array.isArray(obligations) || (obligations.length > 0 && definition.judgesBody !== true)) return false
+  if (!(obligations as { watch?: unknown }[]).every((obligation) => typeof obligation?.watch === 'function')) return false
+  return provisional !== true || (definition.provisional === true && obligations.length > 0 && (claims ?? []).length === 0)
+}
+
 /** A claim that can't be made must not be lost on the way. */
-function areClaims (claims: unknown): boolean {
+export function areClaims (claims: unknown): boolean {
   if (claims === undefined) return true
   return Array.isArray(claims) && (claims as (Partial<Claim> | undefined)[]).every((claim) => {
     return typeof claim?.store?.claim === 'function' && typeof claim.store.release === 'function' && typeof claim.key === 'string' &&
@@ -305,12 +256,12 @@ function unclaimable (): AuthError {
 }
 
 /** What a guard threw, as a refusal: its own, or `unavailable` if it is no refusal or contradicts `isPresented`. */
-function refusedWith (definition: GuardDefinition, thrown: unknown): AuthError {
+export function refusedWith (definition: GuardDefinition, thrown: unknown): AuthError {
   if (!isAuthError(thrown)) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'threw', cause: thrown })
   if (thrown.outcome === 'absent') return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'absent-though-presented' })
   return withChallenge(thrown, definition.challenges?.[thrown.outcome])
 }
 
-function tooSlow (): AuthError {
+export function tooSlow (): AuthError {
   return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'too-slow' })
 }

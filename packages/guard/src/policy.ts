@@ -14,6 +14,8 @@ export interface GuardNode {
   readonly kind: 'guard'
   readonly definition: GuardDefinition
   readonly requirements: readonly Requirement[]
+  /** True where the handler reads the body itself: `require({ body: 'stream' })`. */
+  readonly streamsBody: boolean
 }
 
 export type PolicyNode
@@ -71,7 +73,7 @@ export function presenceOf ({ isPresented }: GuardDefinition, request: FastifyRe
 
 /** Whether a tree that passed has proved something: always, never, or only on some of its ways. */
 export function proofOf (node: PolicyNode, proof: Proof, absentCounts: boolean): 'always' | 'sometimes' | 'never' {
-  if (node.kind === 'guard') return node.definition.proves.includes(proof) ? 'always' : 'never'
+  if (node.kind === 'guard') return proofOfGuard(node.definition, proof, absentCounts)
   if (node.kind === 'open') return 'never'
   if (node.kind === 'optional') {
     const inner = proofOf(node.child, proof, absentCounts)
@@ -81,6 +83,12 @@ export function proofOf (node: PolicyNode, proof: Proof, absentCounts: boolean):
   if (node.kind === 'all' && parts.includes('always')) return 'always'
   if (parts.every((part) => part === 'always')) return 'always'
   return parts.every((part) => part === 'never') ? 'never' : 'sometimes'
+}
+
+/** What only the body proves is not there yet for the guards that come after. */
+function proofOfGuard ({ proves, provisional }: GuardDefinition, proof: Proof, absentCounts: boolean): 'always' | 'sometimes' | 'never' {
+  if (!proves.includes(proof)) return 'never'
+  return provisional === true && absentCounts ? 'sometimes' : 'always'
 }
 
 /** A policy tree for people and for machines, as `app.policies()` gives it. */
@@ -99,7 +107,7 @@ export function describePolicy (node: PolicyNode): PolicyDescription {
     case 'open': return { open: node.reason }
     case 'guard': {
       const { name, owner, notes = [] } = node.definition
-      const requires = node.requirements.map((requirement) => requirement.description)
+      const requires = [...node.requirements.map((requirement) => requirement.description), ...node.streamsBody ? ['body: stream'] : []]
       return { guard: name, plugin: owner, ...(requires.length > 0 && { requires }), ...(notes.length > 0 && { notes }) }
     }
   }

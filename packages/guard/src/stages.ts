@@ -1,116 +1,78 @@
-/** The stages after the judgement, as hooks at guard's root: claims are made, credentials hidden, challenges written. */
+/** The stages after the judgement, as hooks at guard's root: claims are made, credentials hidden, bodies judged, challenges written. */
 
+import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { ClaimQuota } from './claim-quota.js'
 import { hideCredentials } from './credentials.js'
-import { isAuthError, refusal, withChallenge, type AuthError } from './errors.js'
-import type { Claim, GuardDefinition, Judgement } from './guard.js'
+import { announceCommit, giveBackClaims, meetDuties, refuseAfterwards } from './duties.js'
+import { refusal, type AuthError } from './errors.js'
+import type { GuardDefinition, Judgement } from './guard.js'
+import { makeClaims } from './make-claims.js'
 import { knownState, stateAtCommit, type RequestState } from './state.js'
 
 /** Installs the stages for every route of the scope, earlier ones and 404 handlers included. */
 export function installStages (app: FastifyInstance): void {
   const places = new ClaimQuota()
 
+  // Before the body is read, so that three slow uploads of one signed request can't all pass.
   app.addHook('preParsing', function sallyportClaims (request, _reply, _payload, done) {
     const state = stateAtCommit(request)
     if (state === undefined) { done(); return }
     const settle = (verdict: AuthError | undefined): void => {
-      const refused = verdict ?? announceCommit(request, state)
-      if (refused !== undefined) refuse(request, state, refused)
+      const refused = verdict ?? announceCommit(request, state.passed)
+      if (refused === undefined) {
+        // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
+        hideCredentials(request, state.sources, false)
+        state.body?.whenGone(() => { giveBackClaims(state) })
+      } else refuseAfterwards(request, state, refused)
       done(refused)
     }
     if (state.claims.length === 0) settle(undefined)
-    else makeClaims(state, places).then(settle, (cause: unknown) => { settle(refusal('ERR_GUARD_STORE_UNAVAILABLE', { reason: 'store-error', cause })) })
+    else makeClaims(state.claims, request, { state, places }).then(settle, failed(settle))
   })
 
-  app.addHook('preHandler', function sallyportHide (request, _reply, done) {
+  app.addHook('preValidation', function sallyportBodies (request, _reply, done) {
     const state = knownState(request)
-    if (state !== undefined) hide(request, state)
+    if (state === undefined || state.duties.length === 0) { done(); return }
+    const isStreamed = state.duties.every((duty) => duty.isStreamed)
+    let verdict: Promise<AuthError | undefined> | undefined
+    state.verified = () => verdict ??= meetDuties(request, { state, places }, isStreamed)
+    if (isStreamed && !state.body!.hasEnded) {
+      state.handlerReads = true
+      done()
+      return
+    }
+    state.verified().then(done, failed((refused) => { done(refuseAfterwards(request, state, refused)) }))
+  })
+
+  app.addHook('onSend', function sallyportAnswer (request, reply, payload, done) {
+    const state = knownState(request)
+    if (state === undefined) { done(); return }
+    if (state.handlerReads && state.duties.length > 0 && reply.statusCode < 400) {
+      // Once: what an error handler makes of it is the answer.
+      state.handlerReads = false
+      discard(payload)
+      done(state.refusal ?? refuseAfterwards(request, state, refusal('ERR_GUARD_BODY_UNVERIFIED')))
+      return
+    }
+    writeHeaders(state, request, reply)
     done()
   })
 
-  app.addHook('onSend', function sallyportAnswer (request, reply, _payload, done) {
+  app.addHook('onResponse', function sallyportEnd (request, _reply, done) {
     const state = knownState(request)
-    if (state !== undefined) writeHeaders(state, request, reply)
+    if (state !== undefined && state.duties.length > 0) giveBackClaims(state)
     done()
   })
 }
 
-function announceCommit (request: FastifyRequest, { passed }: RequestState): AuthError | undefined {
-  try {
-    for (const { definition, judgement } of passed) definition.committed?.(request, judgement)
-    return undefined
-  } catch (cause) {
-    return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'committed', cause })
-  }
+function failed (settle: (refused: AuthError) => void): (cause: unknown) => void {
+  return (cause) => { settle(refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'stage', cause })) }
 }
 
-/** The claims were refused after the policy had passed: nothing of it is true of the request any more. */
-function refuse (request: FastifyRequest, state: RequestState, refused: AuthError): void {
-  state.refusal = refused
-  hide(request, state)
-}
-
-function hide (request: FastifyRequest, state: RequestState): void {
-  state.hidden = true
-  hideCredentials(request, state.sources, state.refusal !== undefined)
-}
-
-/**
- * Makes every claim or none: when one is refused, those made before it are given back.
- * Before the body is read, so that three slow uploads of one signed request can't all pass.
- */
-async function makeClaims ({ claims, runtime }: RequestState, places: ClaimQuota): Promise<AuthError | undefined> {
-  const made: (() => Promise<void>)[] = []
-  for (const { claim, definition } of claims) {
-    const owner = nextOwner()
-    const now = runtime.clock()
-    const ttlMs = Math.max(1, Math.ceil((claim.expiresAtMs - now) / 1000)) * 1000
-    const { quota, store, key } = claim
-    const freePlace = (): void => { if (quota !== undefined) places.giveBack(quota.group, now + ttlMs) }
-    const refused = quota !== undefined && !places.take(quota, now, now + ttlMs)
-      ? refusal('ERR_GUARD_CLAIM_LIMIT', { retryAfterSeconds: ttlMs / 1000 })
-      : await takeKey(claim, ttlMs, owner)
-    if (refused === undefined) {
-      made.push(async () => { freePlace(); await store.release(key, owner) })
-      continue
-    }
-    if (refused.statusCode !== 429) freePlace()
-    for (const release of made) release().catch(ignore)
-    return withChallenge(refused, definition.challenges?.[refused.outcome])
-  }
-  return undefined
-}
-
-async function takeKey ({ store, key, storeTimeoutMs, repeated }: Claim, ttlMs: number, owner: string): Promise<AuthError | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  try {
-    const asked = store.claim(key, ttlMs, owner)
-    const late = new Promise<'late'>((resolve) => { timer = setTimeout(resolve, storeTimeoutMs, 'late') })
-    const result = await Promise.race([asked, late])
-    if (result === 'late') {
-      // Answered 503: if the store takes the key after all, the client's next try must not count as a repetition.
-      asked.then((answer) => answer.claimed ? store.release(key, owner) : undefined).catch(ignore)
-      return refusal('ERR_GUARD_STORE_UNAVAILABLE', { reason: 'store-timeout' })
-    }
-    if (result.claimed === true) return undefined
-    const refused: unknown = repeated === undefined ? refusal('ERR_GUARD_CLAIM_REPEATED') : repeated()
-    return isAuthError(refused) ? refused : refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-refusal' })
-  } catch (error) {
-    return refusal('ERR_GUARD_STORE_UNAVAILABLE', { reason: 'store-error', cause: error })
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
-function ignore (): void { /* the key runs out by itself */ }
-
-let owners = 0
-const processId = `${process.pid}.${Date.now().toString(36)}.${Math.random().toString(36).slice(2)}`
-
-/** Tells this process's claims apart from all others. Not a secret: it only guards `release`. */
-function nextOwner (): string {
-  return `${processId}.${++owners}`
+/** An answer that is not sent must not leave a file or a connection open. */
+function discard (payload: unknown): void {
+  if (payload instanceof Readable) payload.destroy()
 }
 
 /** Challenges and announcements go on the answer as it finally is, so they survive a custom error handler and never leak onto a 200. */

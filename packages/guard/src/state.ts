@@ -1,11 +1,12 @@
 /** What is known about one request: judgements, the principal, and what has to happen once the policy has passed. */
 
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { WatchedBody } from './bodies.js'
 import type { CredentialSource } from './credentials.js'
 import { OptionsError, type AuthError } from './errors.js'
-import type { Claim, Guard, GuardDefinition, Judgement, Principal } from './guard.js'
+import type { BodyWatch, Claim, Guard, GuardDefinition, Judgement, Principal } from './guard.js'
 import type { Decision } from './options.js'
-import { nodeOf, PROTOCOL } from './policy.js'
+import { nodeOf, PROTOCOL, type GuardNode } from './policy.js'
 
 export const kState = Symbol.for(`sallyport.state/${PROTOCOL}`)
 export const kRuntime = Symbol.for('sallyport.runtime')
@@ -33,6 +34,15 @@ export interface DueClaim {
   readonly definition: GuardDefinition
 }
 
+/** What remains to be judged once the body has been read, and by whom. */
+export interface Duty {
+  readonly leaf: GuardNode
+  readonly judgement: Judgement
+  readonly watches: readonly BodyWatch[]
+  /** True where the handler reads the body. */
+  readonly isStreamed: boolean
+}
+
 export interface RequestState {
   readonly runtime: Runtime
   /** Memo: what each registration answered, passed policy or not. */
@@ -41,12 +51,20 @@ export interface RequestState {
   passed: readonly Judged[]
   principal: Principal
   claims: readonly DueClaim[]
-  /** True once claims have been made; a later claim comes too late. */
+  /** Open until the body has been judged. */
+  duties: readonly Duty[]
+  metDuties: readonly Duty[]
+  body: WatchedBody | undefined
+  /** True where the handler runs before the body has been judged; its answer is held to it. */
+  handlerReads: boolean
+  /** Judges the body, once, and gives the refusal where there is one. */
+  verified: (() => Promise<AuthError | undefined>) | undefined
+  /** Gives back the claims that were made, as long as the body may still turn out wrong. */
+  giveBack: (() => void) | undefined
+  /** True once claims have been made and credentials hidden; a later claim comes too late. */
   committed: boolean
   /** Where credentials of the policies stand, also of alternatives that were not asked. */
   sources: readonly CredentialSource[]
-  /** True once credentials have been hidden. */
-  hidden: boolean
   /** Guards whose credential was presented and that add headers to the answer. */
   announcing: readonly GuardDefinition[]
   refusal: AuthError | undefined
@@ -70,6 +88,7 @@ declare module 'fastify' {
 type WithState = FastifyRequest & { [kState]?: RequestState | 'late' | null }
 
 export const anonymous: Principal = Object.freeze({ scopes: Object.freeze([]) })
+const none: readonly Duty[] = Object.freeze([])
 const nobody: RequestAuth = Object.freeze({ principal: anonymous, via: Object.freeze([]) })
 
 /** The runtime of the scope an instance belongs to, if `guard` is registered there. Throws for another protocol. */
@@ -103,7 +122,8 @@ export function beginState (request: FastifyRequest): RequestState | undefined {
   const runtime = known === undefined ? undefined : runtimeOf(request.server)
   if (runtime === undefined) return undefined
   const state: RequestState = {
-    runtime, judged: [], passed: [], principal: anonymous, claims: [], committed: isLate, sources: [], hidden: isLate, announcing: [], refusal: undefined
+    runtime, judged: [], passed: [], principal: anonymous, claims: [], duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, giveBack: undefined,
+    committed: isLate, sources: [], announcing: [], refusal: undefined
   };
   (request as WithState)[kState] = state
   return state

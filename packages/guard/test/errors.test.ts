@@ -6,6 +6,7 @@ import {
   allOf, anyOf, AuthError, defineRefusals, guardRefusals, isAuthError, isOptionsError, OptionsError, reasonOf, type Claim, type GuardOptions,
   type GuardRefusalCode, type Policy
 } from '../src/index.js'
+import { digestGuard } from './fixtures/body-guards.js'
 import { codeOf, guardedApp, keyGuard, MapStore, refusedBy } from './fixtures/guards.js'
 
 const tenants = [keyGuard('alpha', { proves: ['tenant'] }), keyGuard('beta', { proves: ['tenant'] })] as const
@@ -19,6 +20,7 @@ interface Trigger {
   readonly headers?: Readonly<Record<string, string>>
   readonly options?: GuardOptions
   readonly url?: string
+  readonly method?: 'GET' | 'POST'
 }
 
 const full = new MapStore()
@@ -38,6 +40,8 @@ const triggers: Partial<Readonly<Record<GuardRefusalCode, Trigger>>> = {
   ERR_GUARD_HTTPS_REQUIRED: { policy: () => keyGuard('alpha'), headers: pass, options: { requireHttps: true } },
   ERR_GUARD_JUDGE_FAILED: { policy: () => keyGuard('alpha', { judge () { throw new Error('fell over') } }), headers: pass },
   ERR_GUARD_STORE_UNAVAILABLE: { policy: () => claiming(down), headers: pass },
+  ERR_GUARD_BODY_UNREAD: { policy: () => digestGuard(), headers: { 'x-digest': 'a', 'content-type': 'application/unread' }, method: 'POST' },
+  ERR_GUARD_BODY_UNVERIFIED: { policy: () => digestGuard().require({ body: 'stream' }), headers: { 'x-digest': 'a', 'content-type': 'application/unread' }, method: 'POST' },
   ERR_GUARD_STAGE_LATE: { policy: () => keyGuard('early') }
 }
 
@@ -65,8 +69,10 @@ async function answerOf (t: Test, code: GuardRefusalCode) {
   if (trigger === undefined) throw new Error(`nothing here triggers ${code}`)
   const app = await guardedApp(t, trigger.options)
   const late = code === 'ERR_GUARD_STAGE_LATE' && { preHandler: claiming(new MapStore()) as unknown as () => void }
-  app.get('/:id?', { onRequest: trigger.policy(), ...late }, () => 'reached')
-  return app.inject({ url: trigger.url ?? '/', headers: { ...trigger.headers, ...late && { 'x-early': 'pass', 'x-alpha': 'pass' } } })
+  app.addContentTypeParser('application/unread', (_request, payload, done) => { done(null, payload) })
+  const { url = '/', method = 'GET' } = trigger
+  app.route({ method, url: '/:id?', onRequest: trigger.policy(), ...late, handler: () => 'reached' })
+  return app.inject({ url, method, ...method === 'POST' && { payload: 'body' }, headers: { ...trigger.headers, ...late && { 'x-early': 'pass', 'x-alpha': 'pass' } } })
 }
 
 t.test('an AuthError takes its status from its outcome, and shows constants only', async (t) => {

@@ -2,7 +2,10 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { OptionsError } from '@sallyport/guard'
-import { formatAddress, owner, parseAddress, parseEntry, type AddressRange, type ParsedAddress } from './address.js'
+import { familyOf, owner, parseAddress, type AddressRange, type Family, type ParsedAddress } from './address.js'
+import { formatRange, parseListEntry, type ListEntry } from './list-entry.js'
+import { sweepRanges } from './range-sweep.js'
+import { columnsOf, covers, inSlices, writeRow, type RangeTable } from './range-table.js'
 
 /** A network that was written with bits set behind its prefix. */
 export interface AddressWarning {
@@ -17,11 +20,18 @@ export interface AddressSetOptions {
   readonly allowAny?: boolean
   /** Takes ranges too: `10.0.0.1-10.0.0.9`. Default: false, because a hyphen is more often a slip than a range. */
   readonly allowRanges?: boolean
+  /** Families that are served; entries of others are refused. Default: both */
+  readonly families?: readonly Family[] | undefined
+  /** Milliseconds since the epoch, read in look-ups that find an entry with an end. Default: `Date.now` */
+  readonly clock?: () => number
   /** What errors call the list: `allow` makes them name `allow[3]`. Default: `entries` */
   readonly name?: string
 }
 
-/** An immutable set of addresses of both families. IPv4 and IPv6 never match each other, whatever the prefix length. */
+/**
+ * An immutable set of addresses of both families. IPv4 and IPv6 never match each other, whatever the prefix length.
+ * An entry with an end stops counting when the clock reaches it, with no timer and nothing to compile again.
+ */
 export interface AddressSet {
   /** How many entries were given. */
   readonly size: number
@@ -35,30 +45,20 @@ export interface AddressSet {
   hasParsed (address: ParsedAddress): boolean
 }
 
-/** Rows of 32-bit words, a column a word, most significant first: halving then stays in the first column, and in the cache. */
-type Columns = readonly Uint32Array[]
-
-/** Ranges, a row each; compiled, `firsts` ascends and no two rows overlap. */
-interface RangeTable {
-  count: number
-  readonly firsts: Columns
-  readonly lasts: Columns
-}
-
 const maxWarnings = 100
 // Each slice is a few milliseconds of work, so that a slow machine stays under 50.
-const parseSlice = 2048
-const tableSlice = 32768
+const parseSlice = 2_048
+const countSlice = 32_768
 // The row that is looked for; shared by all sets, because a look-up never waits.
 const keys = { 4: columnsOf(1, 1), 6: columnsOf(4, 1) }
 
 /**
  * Compiles a list at once; for long lists `buildAddressSet` does the same without blocking.
  * Takes addresses, networks (`10.0.0.0/8`) and, where allowed, ranges of both families, in the forms of `parseEntry`; an
- * empty list makes an empty set. The list is copied first and neither kept nor changed. Host bits are cleared and reported.
+ * empty list makes an empty set. Each entry may be an object with a note and an end. The list is copied first and neither kept nor changed. Host bits are cleared and reported.
  * @throws OptionsError that names `entries[i]` and the rule that it breaks
  */
-export function createAddressSet (entries: readonly string[], options: AddressSetOptions = {}): AddressSet {
+export function createAddressSet (entries: readonly ListEntry[], options: AddressSetOptions = {}): AddressSet {
   const work = compile(entries, options)
   let step = work.next()
   while (step.done !== true) step = work.next()
@@ -67,10 +67,10 @@ export function createAddressSet (entries: readonly string[], options: AddressSe
 
 /**
  * Compiles a list as `createAddressSet` does, in slices of a few milliseconds with a turn of the event loop between them.
- * The list is copied before this function returns, so it may be changed meanwhile.
+ * The list is copied before this function returns, so it may be changed meanwhile; objects in it may not.
  * Rejects with the same errors.
  */
-export async function buildAddressSet (entries: readonly string[], options: AddressSetOptions = {}): Promise<AddressSet> {
+export async function buildAddressSet (entries: readonly ListEntry[], options: AddressSetOptions = {}): Promise<AddressSet> {
   const work = compile(entries, options)
   let step = work.next()
   while (step.done !== true) {
@@ -80,40 +80,68 @@ export async function buildAddressSet (entries: readonly string[], options: Addr
   return step.value
 }
 
-function * compile (given: readonly string[], { allowAny = false, allowRanges = false, name = 'entries' }: AddressSetOptions): Generator<undefined, AddressSet> {
-  if (!Array.isArray(given)) throw new OptionsError(owner, name, 'must be a list of strings')
-  const entries: readonly string[] = given.slice()
+function * compile (given: readonly ListEntry[], options: AddressSetOptions): Generator<undefined, AddressSet> {
+  const { allowAny = false, allowRanges = false, families, name = 'entries', clock = Date.now } = options
+  if (!Array.isArray(given)) throw new OptionsError(owner, name, 'must be a list of entries')
+  const entries: readonly ListEntry[] = given.slice()
   const size = entries.length
   let colons = 0
-  yield * inSlices(size, tableSlice, (from, to) => {
-    for (let index = from; index < to; index++) {
-      const entry: unknown = entries[index]
-      if (typeof entry === 'string' && entry.includes(':')) colons++
-    }
+  yield * inSlices(size, countSlice, (from, to) => {
+    for (let index = from; index < to; index++) if (hasColon(entries[index])) colons++
   })
   // Only an entry with a colon can be IPv6; it may still be IPv4, mapped.
-  const drafts = { 4: tableOf(1, size), 6: tableOf(4, colons) }
+  const drafts = { 4: draftOf(1, size), 6: draftOf(4, colons) }
   const warnings: AddressWarning[] = []
   let warningCount = 0
   yield * inSlices(size, parseSlice, (from, to) => {
     for (let index = from; index < to; index++) {
       const option = `${name}[${index}]`
-      const range = parseEntry(entries[index], { name: option, allowRanges })
+      const { range, expiresAtMs } = parseListEntry(entries[index], { name: option, allowRanges })
       if (!allowAny && isWholeFamily(range)) throw new OptionsError(owner, option, `covers every IPv${range.family} address, which needs allowAny: true`)
+      if (families?.includes(familyOf(range)) === false) throw new OptionsError(owner, option, `is not of a family that is served (${families.join(', ')})`)
       if (range.hasHostBits && warningCount++ < maxWarnings) warnings.push(warningOf(entries[index]!, range))
-      const draft = drafts[range.family]
-      writeRow(draft.firsts, draft.count, range.first)
-      writeRow(draft.lasts, draft.count++, range.last)
+      if (!addRange(drafts[range.family], range, expiresAtMs)) throw new OptionsError(owner, option, 'was changed while it was compiled')
     }
   })
-  return addressSet({ 4: yield * compact(drafts[4]), 6: yield * compact(drafts[6]) }, { size, warnings: Object.freeze(warnings), warningCount })
+  const ipv4 = yield * sweepRanges(drafts[4])
+  // Half of the memory is free before the other half is needed.
+  drafts[4] = draftOf(1, 0)
+  return addressSet({ 4: ipv4, 6: yield * sweepRanges(drafts[6]) }, clock, { size, warnings: Object.freeze(warnings), warningCount })
+}
+
+function hasColon (entry: ListEntry | undefined): boolean {
+  const text: unknown = typeof entry === 'object' && entry !== null ? entry.entry : entry
+  return typeof text === 'string' && text.includes(':')
+}
+
+/** A table that is being filled. */
+interface Draft extends RangeTable {
+  count: number
+  expiries: Float64Array | undefined
+}
+
+function draftOf (width: number, rows: number): Draft {
+  return { count: 0, firsts: columnsOf(width, rows), lasts: columnsOf(width, rows), expiries: undefined }
+}
+
+/** False where there is no more room: the entry was of the other family when it was counted. */
+function addRange (draft: Draft, { first, last }: AddressRange, expiresAtMs: number): boolean {
+  const row = draft.count
+  const rows = draft.firsts[0]!.length
+  if (row === rows) return false
+  writeRow(draft.firsts, row, first)
+  writeRow(draft.lasts, row, last)
+  if (expiresAtMs !== Infinity) draft.expiries ??= new Float64Array(rows).fill(Infinity, 0, row)
+  if (draft.expiries !== undefined) draft.expiries[row] = expiresAtMs
+  draft.count++
+  return true
 }
 
 /** Apart from `compile`, because a closure made there would keep the copied list and the drafts alive. */
-function addressSet (tables: Readonly<Record<4 | 6, RangeTable>>, facts: Pick<AddressSet, 'size' | 'warnings' | 'warningCount'>): AddressSet {
+function addressSet (tables: Readonly<Record<4 | 6, RangeTable>>, clock: () => number, facts: Pick<AddressSet, 'size' | 'warnings' | 'warningCount'>): AddressSet {
   const hasParsed = ({ family, words }: ParsedAddress) => {
     writeRow(keys[family], 0, words)
-    return covers(tables[family], keys[family])
+    return covers(tables[family], keys[family], clock)
   }
   const has = (text: string) => {
     const address = parseAddress(text)
@@ -122,104 +150,10 @@ function addressSet (tables: Readonly<Record<4 | 6, RangeTable>>, facts: Pick<Ad
   return Object.freeze({ ...facts, has, hasParsed })
 }
 
-function * inSlices (count: number, slice: number, work: (from: number, to: number) => void): Generator<undefined, void> {
-  for (let from = 0; from < count; from += slice) {
-    work(from, Math.min(from + slice, count))
-    yield
-  }
-}
-
-function columnsOf (width: number, rows: number): Columns {
-  return Array.from({ length: width }, () => new Uint32Array(rows))
-}
-
-function tableOf (width: number, rows: number): RangeTable {
-  return { count: 0, firsts: columnsOf(width, rows), lasts: columnsOf(width, rows) }
-}
-
-function writeRow (columns: Columns, row: number, words: readonly number[]): void {
-  for (let word = 0; word < columns.length; word++) columns[word]![row] = words[word]!
-}
-
 function isWholeFamily ({ first, last }: AddressRange): boolean {
   return first.every((word) => word === 0) && last.every((word) => word === 0xffffffff)
 }
 
-function warningOf (entry: string, { family, first, prefix }: AddressRange): AddressWarning {
-  return Object.freeze({ entry, network: `${formatAddress({ family, words: first })}/${prefix}` })
-}
-
-/** The same ranges, sorted and disjoint, in columns of their own size. */
-function * compact ({ count, firsts, lasts }: RangeTable): Generator<undefined, RangeTable> {
-  const { order: opening, spare: closing } = yield * orderOf(firsts, count)
-  let used = 0
-  // Overlapping rows are joined as row numbers, in place: the row that opens a range and the one that closes it.
-  yield * inSlices(count, tableSlice, (from, to) => {
-    for (let index = from; index < to; index++) {
-      const row = opening[index]!
-      if (used === 0 || compareRows(firsts, row, lasts, closing[used - 1]!) > 0) {
-        opening[used] = row
-        closing[used++] = row
-      } else if (compareRows(lasts, row, lasts, closing[used - 1]!) > 0) closing[used - 1] = row
-    }
-  })
-  return { count: used, firsts: yield * gather(firsts, opening, used), lasts: yield * gather(lasts, closing, used) }
-}
-
-function * gather (columns: Columns, order: Uint32Array, count: number): Generator<undefined, Columns> {
-  const gathered = columnsOf(columns.length, count)
-  for (const [word, column] of columns.entries()) {
-    const target = gathered[word]!
-    yield * inSlices(count, tableSlice, (from, to) => {
-      for (let index = from; index < to; index++) target[index] = column[order[index]!]!
-    })
-  }
-  return gathered
-}
-
-/** The rows in ascending order: a radix sort, byte by byte from the least significant, because it can pause anywhere. */
-function * orderOf (columns: Columns, count: number): Generator<undefined, { order: Uint32Array, spare: Uint32Array }> {
-  let order = new Uint32Array(count)
-  let spare = new Uint32Array(count)
-  const starts = new Uint32Array(257)
-  yield * inSlices(count, tableSlice, (from, to) => {
-    for (let index = from; index < to; index++) order[index] = index
-  })
-  for (const column of columns.toReversed()) {
-    for (const shift of [0, 8, 16, 24]) {
-      starts.fill(0)
-      yield * inSlices(count, tableSlice, (from, to) => {
-        for (let row = from; row < to; row++) starts[(column[row]! >>> shift & 255) + 1]!++
-      })
-      if (starts.includes(count)) continue
-      for (let value = 1; value < 257; value++) starts[value]! += starts[value - 1]!
-      yield * inSlices(count, tableSlice, (from, to) => {
-        for (let index = from; index < to; index++) {
-          const row = order[index]!
-          spare[starts[column[row]! >>> shift & 255]!++] = row
-        }
-      })
-      ;[order, spare] = [spare, order]
-    }
-  }
-  return { order, spare }
-}
-
-function covers ({ count, firsts, lasts }: RangeTable, key: Columns): boolean {
-  let low = 0
-  let high = count
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (compareRows(firsts, middle, key, 0) <= 0) low = middle + 1
-    else high = middle
-  }
-  return low > 0 && compareRows(lasts, low - 1, key, 0) >= 0
-}
-
-function compareRows (columns: Columns, row: number, others: Columns, other: number): number {
-  for (let word = 0; word < columns.length; word++) {
-    const difference = columns[word]![row]! - others[word]![other]!
-    if (difference !== 0) return difference
-  }
-  return 0
+function warningOf (given: ListEntry, range: AddressRange): AddressWarning {
+  return Object.freeze({ entry: typeof given === 'string' ? given : given.entry, network: formatRange(range) })
 }

@@ -5,6 +5,12 @@ import { OptionsError } from '@sallyport/guard'
 
 export const owner = '@sallyport/ip-allowlist'
 
+export type Family = 'ipv4' | 'ipv6'
+
+export function familyOf ({ family }: { readonly family: 4 | 6 }): Family {
+  return family === 4 ? 'ipv4' : 'ipv6'
+}
+
 /** One address: a 32-bit word for IPv4, four for IPv6, most significant first. An IPv4-mapped address is IPv4. */
 export interface ParsedAddress {
   readonly family: 4 | 6

@@ -1,64 +1,95 @@
 /** Allow and deny lists: what they say of one address. Deny wins; an allow list that is there must hold the address. */
 
-import { OptionReader } from '@sallyport/guard'
-import { createAddressSet, type AddressSet } from './address-set.js'
-import { parseEntry, type ParsedAddress } from './address.js'
+import { isThenable, type OptionReader } from '@sallyport/guard'
+import { createAddressSet, type AddressSet, type AddressSetOptions } from './address-set.js'
+import type { ParsedAddress } from './address.js'
 import { refusal } from './errors.js'
+import type { ListEntry } from './list-entry.js'
+import type { LiveLists } from './live-lists.js'
 
-export type Family = 'ipv4' | 'ipv6'
+/** A list in the `store`, by its name there. What it holds may change at any time. */
+export interface NamedList {
+  readonly list: string
+}
 
-/** Lists of addresses, networks and (with `allowRanges`) ranges; compiled sets are taken too. */
+/** Entries, a compiled set, or the name of a list in the store. */
+export type AddressList = readonly ListEntry[] | AddressSet | NamedList
+
 export interface AddressLists {
   /** Only these pass. An empty list lets nobody pass. */
-  readonly allow?: readonly string[] | AddressSet
+  readonly allow?: AddressList
   /** These never pass; without `allow`, the rest does. */
-  readonly deny?: readonly string[] | AddressSet
+  readonly deny?: AddressList
 }
 
-export interface ListRules {
-  readonly allowAny: boolean
-  readonly allowRanges: boolean
-  /** The families that are served; `undefined`: both. */
-  readonly families: readonly Family[] | undefined
-}
+/** How entries are read, for every list of one registration. */
+export type ListRules = Required<Pick<AddressSetOptions, 'allowAny' | 'allowRanges' | 'families' | 'clock'>>
+
+/** What a list holds now; `undefined` where the store has no such list. Throws or rejects with a refusal where it can't be read. */
+export type CurrentSet = () => AddressSet | undefined | Promise<AddressSet | undefined>
 
 export interface CompiledLists {
-  readonly allow: AddressSet | undefined
-  readonly deny: AddressSet | undefined
+  readonly allow: CurrentSet | undefined
+  readonly deny: CurrentSet | undefined
+  /** The names of those that are in the store. */
+  readonly names: readonly string[]
+}
+
+/** Where lists are found by name, and how the others are read. */
+export interface ListContext {
+  readonly rules: ListRules
+  /** `undefined`: the registration has no store. */
+  readonly live: LiveLists | undefined
 }
 
 /** Compiles lists once. Throws `OptionsError` naming the entry, and where there is nothing to go by: no list, or only empty ones beside a deny list. */
-export function resolveLists (reader: OptionReader, rules: ListRules): CompiledLists {
-  const allow = readSet(reader, 'allow', rules)
-  const deny = readSet(reader, 'deny', rules)
-  if (deny?.size === 0 && (allow === undefined || allow.size === 0)) throw reader.error('deny', 'must not be empty: an empty deny list lets everybody pass')
-  return Object.freeze({ allow, deny })
+export function resolveLists (reader: OptionReader, context: ListContext): CompiledLists {
+  const allow = readList(reader, 'allow', context)
+  const deny = readList(reader, 'deny', context)
+  if (isEmpty(deny) && (allow === undefined || isEmpty(allow))) throw reader.error('deny', 'must not be empty: an empty deny list lets everybody pass')
+  const names = [allow, deny].flatMap((list) => isNamed(list) ? [list.list] : [])
+  return Object.freeze({ allow: currentSet(allow, context), deny: currentSet(deny, context), names: Object.freeze(names) })
 }
 
-function readSet (reader: OptionReader, name: 'allow' | 'deny', rules: ListRules): AddressSet | undefined {
+function readList (reader: OptionReader, name: 'allow' | 'deny', { rules, live }: ListContext): AddressSet | NamedList | undefined {
   const given = reader.raw(name)
   if (given === undefined) return undefined
-  if (isAddressSet(given)) return given
-  if (!Array.isArray(given)) throw reader.error(name, 'must be a list of addresses, or an address set')
-  const { allowAny, allowRanges, families } = rules
-  const set = createAddressSet(given as readonly string[], { allowAny, allowRanges, name: reader.pathOf(name) })
-  if (families !== undefined) {
-    const foreign = (given as readonly string[]).findIndex((entry) => !families.includes(familyOf(parseEntry(entry, { allowRanges }))))
-    if (foreign >= 0) throw reader.error(`${name}[${foreign}]`, `is not of a family that is served (${families.join(', ')})`)
+  if (Array.isArray(given)) return createAddressSet(given as readonly ListEntry[], { ...rules, name: reader.pathOf(name) })
+  if (typeof given !== 'object' || given === null) throw reader.error(name, 'must be a list of addresses, an address set, or { list: name }')
+  if (typeof (given as AddressSet).hasParsed === 'function') return given as AddressSet
+  const list = reader.nested(name, ['list']).requiredText('list')
+  if (live === undefined) throw reader.error(name, 'names a list, which needs the option "store"')
+  return { list }
+}
+
+function isNamed (list: AddressSet | NamedList | undefined): list is NamedList {
+  return list !== undefined && 'list' in list
+}
+
+/** What a named list holds is not known yet. */
+function isEmpty (list: AddressSet | NamedList | undefined): boolean {
+  return list !== undefined && !isNamed(list) && list.size === 0
+}
+
+function currentSet (list: AddressSet | NamedList | undefined, { live }: ListContext): CurrentSet | undefined {
+  if (list === undefined) return undefined
+  return isNamed(list) ? () => live!.find(list.list) : () => list
+}
+
+/**
+ * Throws a refusal, or rejects with one, unless the lists let the address pass. A set may be of the user's own making:
+ * anything but a plain answer counts against the address.
+ * @param whenMissing what a list that the store does not have counts for
+ */
+export function verifyAddress (address: ParsedAddress, { allow, deny }: CompiledLists, whenMissing: 'deny' | 'allow'): void | Promise<void> {
+  const denied = deny?.()
+  const allowed = allow?.()
+  const verify = (deniedNow: AddressSet | undefined, allowedNow: AddressSet | undefined): void => {
+    if (deniedNow !== undefined && deniedNow.hasParsed(address) !== false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
+    const isMissing = (deny !== undefined && deniedNow === undefined) || (allow !== undefined && allowedNow === undefined)
+    if (isMissing && whenMissing === 'deny') throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'list-missing' })
+    if (allowedNow !== undefined && allowedNow.hasParsed(address) !== true) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'not-allowed' })
   }
-  return set
-}
-
-function isAddressSet (value: unknown): value is AddressSet {
-  return typeof value === 'object' && value !== null && typeof (value as AddressSet).hasParsed === 'function'
-}
-
-export function familyOf ({ family }: { readonly family: 4 | 6 }): Family {
-  return family === 4 ? 'ipv4' : 'ipv6'
-}
-
-/** Throws a refusal unless the lists let the address pass. */
-export function verifyAddress (address: ParsedAddress, { allow, deny }: CompiledLists): void {
-  if (deny?.hasParsed(address) === true) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
-  if (allow?.hasParsed(address) === false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'not-allowed' })
+  if (!isThenable(denied) && !isThenable(allowed)) return verify(denied, allowed)
+  return Promise.all([denied, allowed]).then(([deniedNow, allowedNow]) => verify(deniedNow, allowedNow))
 }

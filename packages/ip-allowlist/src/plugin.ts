@@ -1,11 +1,15 @@
 /** The Fastify side of ip-allowlist. */
 
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
-import { askResolver, assertForwardingIsSafe, guardPluginOf, OptionReader, type AuthError, type Guard, type GuardContext, type Requirement } from '@sallyport/guard'
-import { formatAddress, owner, parseAddress, type ParsedAddress } from './address.js'
+import {
+  askResolver, assertForwardingIsSafe, guardPluginOf, isThenable, OptionReader, type AuthError, type Guard, type GuardContext, type Requirement
+} from '@sallyport/guard'
+import { familyOf, formatAddress, owner, parseAddress, type Family, type ParsedAddress } from './address.js'
 import { refusal } from './errors.js'
-import { familyOf, verifyAddress, type AddressLists, type CompiledLists, type Family } from './lists.js'
-import { listNames, optionNames, resolveOptions, resolveTenantLists, type IpAllowlistOptions, type ResolvedOptions } from './options.js'
+import { resolveLists, verifyAddress, type AddressLists, type CompiledLists } from './lists.js'
+import {
+  listNames, optionNames, resolveOptions, resolveTenantLists, type IpAllowlistOptions, type IpAllowlistRequirements, type ResolvedOptions
+} from './options.js'
 
 /** The address that was let pass. */
 export interface IpAllowlistIdentity {
@@ -15,7 +19,7 @@ export interface IpAllowlistIdentity {
 }
 
 /** The guard as `app.ipAllowlist`. It is ambient: it judges where a request comes from, and proves nobody. */
-export type IpAllowlistGuard = Guard<IpAllowlistIdentity>
+export type IpAllowlistGuard = Guard<IpAllowlistIdentity, IpAllowlistRequirements>
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -33,10 +37,14 @@ export const ipAllowlist: FastifyPluginAsync<IpAllowlistOptions> = guardPluginOf
   owner,
   name: 'ipAllowlist',
   optionNames,
-  define ({ app, reader }: GuardContext) {
-    const options = resolveOptions(reader)
-    const { lists, source, rules: { families } } = options
+  async define ({ app, reader, clock }: GuardContext) {
+    const options = resolveOptions(reader, clock)
+    const { lists, source, context: { rules: { families }, live } } = options
     if (source === 'request') assertForwardingIsSafe(app, { owner, option: 'source', otherwise: 'use source: \'socket\'' })
+    if (live !== undefined) {
+      app.addHook('onClose', async () => { live.close() })
+      await live.open(namesIn(options))
+    }
     return {
       credentials: [],
       proves: [],
@@ -45,13 +53,22 @@ export const ipAllowlist: FastifyPluginAsync<IpAllowlistOptions> = guardPluginOf
       judge (request) {
         const address = readAddress(request, source)
         if (families?.includes(familyOf(address)) === false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'family' })
-        verifyAddress(address, lists)
-        return { identity: Object.freeze({ address: formatAddress(address), family: familyOf(address) }) }
+        const identity = { identity: Object.freeze({ address: formatAddress(address), family: familyOf(address) }) }
+        const verdict = verifyAddress(address, lists, 'deny')
+        return isThenable(verdict) ? verdict.then(() => identity) : identity
       },
+      requirementNames: ['list'],
+      requirement: (given) => listRequirement(given, options),
       requirements: options.tenants === undefined ? [] : [tenantRequirement(options)]
     }
   }
 })
+
+/** The lists that are known by name beforehand, to be read before the first request. */
+function namesIn ({ lists, tenants }: ResolvedOptions): readonly string[] {
+  const known = tenants instanceof Map ? [lists, ...(tenants as ReadonlyMap<string, CompiledLists>).values()] : [lists]
+  return known.flatMap(({ names }) => names)
+}
 
 function readAddress (request: FastifyRequest, source: 'request' | 'socket'): ParsedAddress {
   const text: unknown = source === 'request' ? request.ip : request.raw.socket.remoteAddress
@@ -61,11 +78,23 @@ function readAddress (request: FastifyRequest, source: 'request' | 'socket'): Pa
   return address
 }
 
+/** `require({ list })`: the address must be on this list too. */
+function listRequirement (given: OptionReader, { context }: ResolvedOptions): Requirement<IpAllowlistIdentity> | undefined {
+  const list = given.text('list')
+  if (list === undefined) return undefined
+  if (context.live === undefined) throw given.error('list', 'needs the option "store" of the registration')
+  const lists = resolveLists(new OptionReader(owner, { allow: { list } }, listNames), context)
+  return {
+    description: `list: ${list}`,
+    judge: ({ identity }) => verifyAddress(parseAddress(identity.address)!, lists, 'deny')
+  }
+}
+
 function tenantRequirement (options: ResolvedOptions): Requirement<IpAllowlistIdentity> {
   const { tenants, tenantWithoutList } = options
-  const verify = (address: ParsedAddress, found: CompiledLists | undefined): void => {
-    if (found !== undefined) verifyAddress(address, found)
-    else if (tenantWithoutList === 'deny') throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'tenant-without-list' })
+  const verify = (address: ParsedAddress, found: CompiledLists | undefined): void | Promise<void> => {
+    if (found !== undefined) return verifyAddress(address, found, tenantWithoutList)
+    if (tenantWithoutList === 'deny') throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'tenant-without-list' })
   }
   const compile = createListCompiler(options)
   return {
@@ -74,8 +103,8 @@ function tenantRequirement (options: ResolvedOptions): Requirement<IpAllowlistId
     judge ({ identity }, { tenant }) {
       if (tenant === undefined) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'tenant-missing' })
       const address = parseAddress(identity.address)!
-      if (typeof tenants !== 'function') { verify(address, tenants!.get(tenant)); return undefined }
-      return askResolver(() => tenants(tenant), (answer) => { verify(address, compile(answer)) }, unreadable)
+      if (typeof tenants !== 'function') return verify(address, tenants!.get(tenant))
+      return askResolver(() => tenants(tenant), (answer) => verify(address, compile(answer)), unreadable) as void | Promise<void>
     }
   }
 }
@@ -85,14 +114,14 @@ function unreadable (cause: unknown): AuthError {
 }
 
 /** Compiles what a resolver gives, once for each object. Anything but lists is a list that can't be read. */
-function createListCompiler ({ rules }: ResolvedOptions): (answer: AddressLists | undefined) => CompiledLists | undefined {
+function createListCompiler ({ context }: ResolvedOptions): (answer: AddressLists | undefined) => CompiledLists | undefined {
   const compiled = new WeakMap<AddressLists, CompiledLists>()
   return (answer) => {
     if (answer === undefined) return undefined
     let lists = typeof answer === 'object' && answer !== null ? compiled.get(answer) : undefined
     if (lists !== undefined) return lists
     try {
-      lists = resolveTenantLists(new OptionReader(owner, answer, listNames, 'tenants().'), rules)
+      lists = resolveTenantLists(new OptionReader(owner, answer, listNames, 'tenants().'), context)
     } catch (cause) {
       throw refusal('ERR_IP_ALLOWLIST_LIST_UNAVAILABLE', { reason: 'resolved-list', cause })
     }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { rawRequest } from '@sallyport/test-kit'
-import { ipAllowlist, type IpAllowlistOptions } from '../src/index.js'
+import { ipAllowlist, type AddressSet, type IpAllowlistOptions } from '../src/index.js'
 
 async function served (options: IpAllowlistOptions, server: FastifyServerOptions = {}): Promise<FastifyInstance> {
   const app = Fastify(server)
@@ -47,6 +47,29 @@ t.test('keeps the caller\'s later changes out of a compiled list', async (t) => 
   const app = await served({ allow })
   allow.push('192.0.2.1')
   t.equal((await app.inject({ url: '/', remoteAddress: '192.0.2.1' })).statusCode, 403)
+})
+
+t.test('takes anything but a plain answer of a set that somebody else wrote for a refusal', async (t) => {
+  for (const answer of [undefined, null, 0, 1, '', 'no', {}, Promise.resolve(true)]) {
+    const set = { size: 1, warnings: [], warningCount: 0, has: () => answer, hasParsed: () => answer } as unknown as AddressSet
+    for (const lists of [{ allow: set }, { deny: set }]) {
+      t.equal((await (await served(lists)).inject('/')).statusCode, 403, `${JSON.stringify(Object.keys(lists))}: ${JSON.stringify(answer)}`)
+    }
+  }
+})
+
+t.test('shuts everybody out of lists by tenant where no tenant was proved, also as a hook that no audit sees', async (t) => {
+  const app = Fastify()
+  await app.register(ipAllowlist, { tenants: { acme: { allow: ['127.0.0.1'] } }, tenantWithoutList: 'allow' })
+  app.addHook('onRequest', app.ipAllowlist)
+  app.get('/', () => 'served')
+  t.equal((await app.inject('/')).statusCode, 403)
+})
+
+t.test('refuses an entry of a family that is not served, wherever it stands', async (t) => {
+  for (const [i, allow] of [['2001:db8::/32', '10.0.0.1'], ['10.0.0.1', '2001:db8::/32'], ['10.0.0.1', '10.0.0.2', '::1']].entries()) {
+    await t.rejects(served({ families: ['ipv4'], allow }), new RegExp(`"allow\\[${i}\\]" is not of a family`))
+  }
 })
 
 t.test('tells a refused client nothing of the lists', async (t) => {

@@ -1,0 +1,106 @@
+/** What one run of a policy has proved so far, and what becomes true of the request once the whole policy has passed. */
+
+import type { FastifyRequest } from 'fastify'
+import { WatchedBody } from './bodies.js'
+import { refusal, type AuthError } from './errors.js'
+import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
+import type { GuardNode } from './policy.js'
+import { anonymous, type DueClaim, type Duty, type Judged, type RequestState } from './state.js'
+
+/** A refusal is a value inside the composition, so that the way through a request goes straight; `undefined` has passed. */
+export type Verdict = AuthError | undefined
+
+/** It becomes part of the request's state only if the whole policy passes. */
+export class Trial {
+  readonly request: FastifyRequest
+  readonly state: RequestState
+  passed: readonly Judged[] = []
+  claims: readonly DueClaim[] = []
+  duties: readonly Duty[] = []
+  tenant: string | undefined
+  subject: string | undefined
+
+  constructor (request: FastifyRequest, state: RequestState) {
+    this.request = request
+    this.state = state
+    this.tenant = state.principal.tenant
+    this.subject = state.principal.subject
+  }
+
+  /** What this registration answered before, in this policy or an earlier one. */
+  recall (definition: GuardDefinition): Judgement | undefined {
+    return this.state.judged.find((judged) => judged.definition === definition)?.judgement
+  }
+
+  /** Takes what a guard proved, or refuses because it contradicts what another proved. */
+  add (definition: GuardDefinition, judgement: Judgement, claims: readonly Claim[]): Verdict {
+    const tenant = judgement.principal?.tenant
+    const subject = judgement.principal?.subject
+    if (tenant !== undefined && this.tenant !== undefined && tenant !== this.tenant) return refusal('ERR_GUARD_PRINCIPAL_CONFLICT', { reason: 'tenant' })
+    if (subject !== undefined && this.subject !== undefined && subject !== this.subject) return refusal('ERR_GUARD_PRINCIPAL_CONFLICT', { reason: 'subject' })
+    this.tenant ??= tenant
+    this.subject ??= subject
+    for (const claim of claims) if (!this.#isDue(definition, claim)) this.claims = [...this.claims, { claim, definition }]
+    if (!this.passed.some((judged) => judged.definition === definition)) this.passed = [...this.passed, { definition, judgement }]
+    return undefined
+  }
+
+  /** Takes what remains to be judged of the body, once for each guard; one use that can't wait for the handler is enough. */
+  owe (leaf: GuardNode, judgement: Judgement): void {
+    const { definition, streamsBody } = leaf
+    const isOurs = (duty: Duty): boolean => duty.leaf.definition === definition
+    if (this.state.metDuties.some(isOurs)) return
+    const known = this.duties.find(isOurs) ?? this.state.duties.find(isOurs)
+    const watches = known?.watches ?? judgement.obligations!.map((obligation) => obligation.watch())
+    const duty: Duty = { leaf, judgement, watches, isStreamed: streamsBody && known?.isStreamed !== false }
+    this.duties = [...this.duties.filter((other) => !isOurs(other)), duty]
+  }
+
+  /** A guard that is written twice claims once. */
+  #isDue (definition: GuardDefinition, { store, key }: Claim): boolean {
+    return [...this.state.claims, ...this.claims].some((due) => due.definition === definition && due.claim.store === store && due.claim.key === key)
+  }
+
+  /** The policy has passed: what it proved is now true of the request, its claims are due, and the body is watched. */
+  accept (): Verdict {
+    const { request, state } = this
+    if (state.committed && (this.claims.length > 0 || this.duties.length > 0)) return refusal('ERR_GUARD_STAGE_LATE')
+    if (this.duties.length > 0) {
+      state.body ??= new WatchedBody(request)
+      const { body, duties } = state
+      if (!body.watch(this.duties.flatMap(({ watches }) => watches))) return refusal('ERR_GUARD_STAGE_LATE', { reason: 'body-read-before' })
+      state.duties = [...duties.filter(({ leaf }) => !this.duties.some((duty) => duty.leaf.definition === leaf.definition)), ...this.duties]
+    }
+    if (this.claims.length > 0) state.claims = [...state.claims, ...this.claims]
+    this.settle()
+    state.refusal = undefined
+    return undefined
+  }
+
+  /** Makes what was proved true of the request. */
+  settle (): void {
+    const { state } = this
+    const fresh = state.passed.length === 0 ? this.passed : this.passed.filter(({ definition }) => !state.passed.some((judged) => judged.definition === definition))
+    state.passed = state.passed.length === 0 ? fresh : [...state.passed, ...fresh]
+    state.principal = mergedPrincipal(state.passed, this.tenant, this.subject)
+  }
+}
+
+function mergedPrincipal (passed: readonly Judged[], tenant: string | undefined, subject: string | undefined): Principal {
+  const alone = passed.length === 1 ? passed[0]!.judgement.principal : undefined
+  if (alone?.scopes !== undefined && isFrozenWhole(alone)) return alone as Principal
+  const scopes = passed.flatMap(({ judgement }) => judgement.principal?.scopes ?? [])
+  if (scopes.length === 0 && tenant === undefined && subject === undefined) return anonymous
+  return principalOf(tenant, subject, scopes.length === 0 ? anonymous.scopes : Object.freeze([...new Set(scopes)]))
+}
+
+/** Written out, because this is done for each request and objects of one shape are made fastest. */
+function principalOf (tenant: string | undefined, subject: string | undefined, scopes: readonly string[]): Principal {
+  if (subject === undefined) return Object.freeze(tenant === undefined ? { scopes } : { tenant, scopes })
+  return Object.freeze(tenant === undefined ? { subject, scopes } : { tenant, subject, scopes })
+}
+
+/** What one guard proved can be handed to handlers as it is, if nobody can change it. */
+function isFrozenWhole (principal: Partial<Principal>): boolean {
+  return Object.isFrozen(principal) && Object.isFrozen(principal.scopes)
+}
