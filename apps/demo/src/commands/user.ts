@@ -32,7 +32,9 @@ async function run (args: readonly string[]): Promise<string> {
   const isMeant = count === operands.length && (count === 0 || name !== '') && (command === 'add') === (values.permissions !== undefined)
   if (!isMeant) throw new Error(usage)
   const { dataFolder: folder, databaseUrl: url } = readConfig(process.env)
-  const database = await openDatabase({ folder, url })
+  const database = await openDatabase({ folder, url }).catch((error: unknown) => {
+    throw new Error(`${error instanceof Error ? error.message : String(error)}\nAn administrator adds users to a running server by POST /commerce/api/users.`)
+  })
   try {
     await migrate(database)
     const users = createUsers(database)
