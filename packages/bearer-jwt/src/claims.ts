@@ -85,11 +85,13 @@ export function textOf (claims: JwtClaims, name: string): string | undefined {
   throw invalid('claim-type')
 }
 
+const none: readonly string[] = Object.freeze([])
+
 /** Scopes as RFC 8693 section 4.2 writes them (`scope`, separated by spaces), or as a list (`scp`). */
 export function scopesOf (claims: JwtClaims, name?: string): readonly string[] {
   const value = own(claims, name ?? (Object.hasOwn(claims, 'scope') ? 'scope' : 'scp'))
-  if (value === undefined) return []
-  return scopeList(typeof value === 'string' ? value.split(' ').filter((scope) => scope !== '') : value)
+  if (value === undefined) return none
+  return typeof value === 'string' ? Object.freeze(value.split(' ').filter((scope) => scope !== '')) : scopeList(value)
 }
 
 /** A frozen copy of a list of texts. Throws for anything else. */

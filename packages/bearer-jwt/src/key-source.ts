@@ -1,11 +1,11 @@
 /** Where keys come from: a list, a resolver, or a JWK Set on the network. The one place that waits for somebody else. */
 
-import { createSecretKey, randomBytes } from 'node:crypto'
+import { createPublicKey, createSecretKey, generateKeyPairSync, hash, randomBytes, type KeyObject } from 'node:crypto'
 import { askResolver, BoundedCache, type AuthError } from '@sallyport/guard'
 import { refusal } from './errors.js'
 import { resolveKey, type Algorithm, type JwtKey, type KeyRules, type TrustedKey } from './keys.js'
 import { createKeyedCheck, createSignatureCheck, type SignatureCheck } from './private-jwt.js'
-import { RemoteKeys, type RemoteJwks } from './remote-jwks.js'
+import { ageOf, RemoteKeys, type RemoteJwks } from './remote-jwks.js'
 
 /** What is known of a token before its signature is judged. Nobody has proved any of it: use it to look up keys and for nothing else. */
 export interface KeyHints {
@@ -18,8 +18,8 @@ export interface KeyHints {
 
 /**
  * Finds the keys for a token: one, several (all that are live are tried) or `undefined` where there is none. Answers are
- * remembered for `keyCacheSeconds`, unless there is none. Throwing, answering too late (`judgeTimeoutMs` of guard) or giving
- * a key that may not be used is 503.
+ * remembered for `keyCacheSeconds`, none as well as some. Throwing, answering too late (`judgeTimeoutMs` of guard) or giving
+ * a key that may not be used is 503, and not remembered.
  */
 export type KeyResolver = (hints: KeyHints) => KeyAnswer | Promise<KeyAnswer>
 export type KeyAnswer = JwtKey | readonly JwtKey[] | undefined
@@ -58,21 +58,28 @@ export async function createResolvedSource (resolver: KeyResolver, rules: KeyRul
   const answers = new BoundedCache<Answer>(keyCacheSeconds === 0 ? 0 : MAX_ANSWERS)
   return {
     find (hints, nowMs) {
-      const name = JSON.stringify([hints.algorithm, hints.keyId, hints.issuer, hints.tenant])
+      const name = nameOf(hints)
       const known = answers.get(name)
-      if (known !== undefined && nowMs - known.askedAt < keyCacheSeconds * 1000) return known.keys
-      return askResolver(() => resolver(hints), (answer) => {
+      if (known !== undefined && ageOf({ sinceMs: known.askedAt, nowMs }) < keyCacheSeconds) return known.keys
+      return askResolver(() => resolver(Object.freeze(hints)), (answer) => {
         const keys = readAnswer(answer, rules)
-        // Only what exists is remembered: a client could ask for as many unknown tenants as it likes.
-        if (keys.length > 0) answers.set(name, { keys, askedAt: nowMs })
-        else answers.delete(name)
+        // That there is none as well: if only those who exist were answered quickly, the time would tell who does.
+        answers.set(name, { keys, askedAt: nowMs })
         return keys
       }, (cause) => unavailable('resolver', cause))
     },
     comparesIds: false,
     check: await createKeyedCheck(),
-    decoy: createDecoy()
+    decoy: createDecoys(rules.algorithms ?? [])
   }
+}
+
+const LONG_NAME = 256
+
+/** Hints as one text; with the lengths in it, no two are alike. Clients choose them, so long ones are remembered by their hash (in UTF-16, which keeps all texts apart). */
+function nameOf ({ algorithm, keyId, issuer, tenant }: KeyHints): string {
+  const name = `${algorithm} ${keyId?.length} ${issuer?.length} ${tenant?.length} ${keyId ?? ''}${issuer ?? ''}${tenant ?? ''}`
+  return name.length > LONG_NAME ? hash('sha256', Buffer.from(name, 'utf16le'), 'base64') : name
 }
 
 /** Keys from a JWK Set on the network. */
@@ -84,13 +91,26 @@ export async function createRemoteSource (remote: RemoteJwks, algorithms: readon
     },
     comparesIds: true,
     check: await createKeyedCheck(),
+    // Which ids a published set has is no secret.
     decoy: () => undefined
   }
 }
 
-function createDecoy (): KeySource['decoy'] {
-  const key = createSecretKey(randomBytes(64))
-  return (algorithm) => algorithm.startsWith('HS') ? { id: undefined, algorithm, key, notBeforeMs: -Infinity, notAfterMs: Infinity } : undefined
+/** A key for each algorithm that nobody has the other half of. */
+function createDecoys (algorithms: readonly Algorithm[]): KeySource['decoy'] {
+  const decoys = new Map(algorithms.map((algorithm) => [algorithm, { id: undefined, algorithm, key: createDecoy(algorithm), notBeforeMs: -Infinity, notAfterMs: Infinity }]))
+  return (algorithm) => decoys.get(algorithm)
+}
+
+function createDecoy (algorithm: Algorithm): KeyObject {
+  if (algorithm.startsWith('HS')) return createSecretKey(randomBytes(64))
+  if (algorithm === 'EdDSA') return generateKeyPairSync('ed25519').publicKey
+  if (algorithm.startsWith('ES')) return generateKeyPairSync('ec', { namedCurve: algorithm === 'ES256' ? 'P-256' : algorithm === 'ES384' ? 'P-384' : 'P-521' }).publicKey
+  // Any odd number takes as long as the product of two primes, and is made at once.
+  const modulus = randomBytes(256)
+  modulus[0]! |= 0x80
+  modulus[255]! |= 1
+  return createPublicKey({ key: { kty: 'RSA', n: modulus.toString('base64url'), e: 'AQAB' }, format: 'jwk' })
 }
 
 function readAnswer (answer: unknown, rules: KeyRules): readonly TrustedKey[] {

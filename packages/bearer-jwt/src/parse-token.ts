@@ -1,5 +1,6 @@
 /** Splits and decodes a compact JWS (RFC 7515 section 3.1), strictly: one spelling for one token, no surprises in JSON. */
 
+import { isUtf8 } from 'node:buffer'
 import { BoundedCache } from '@sallyport/guard'
 import { refusal } from './errors.js'
 
@@ -21,7 +22,6 @@ export interface ParsedToken {
 /** Deeper JSON than any honest claim, and shallow enough for every recursive walker after us. */
 const MAX_DEPTH = 32
 
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const headers = new BoundedCache<JwtHeader>(200)
 
 export function parseToken (token: string): ParsedToken {
@@ -63,9 +63,11 @@ function ownOf (header: Record<string, unknown>): Record<'alg' | 'kid' | 'typ', 
 /** A JSON object from one base64url part of a token. */
 export function parseSegment (segment: string): Record<string, unknown> {
   if (segment === '' || !isBase64Url(segment)) throw malformed()
+  const bytes = Buffer.from(segment, 'base64url')
+  if (!isUtf8(bytes)) throw malformed()
   let value: unknown
   try {
-    value = JSON.parse(utf8.decode(Buffer.from(segment, 'base64url')))
+    value = JSON.parse(bytes.toString())
   } catch {
     throw malformed()
   }
@@ -83,20 +85,13 @@ export function isBase64Url (text: string): boolean {
 }
 
 /** Removes `__proto__` members, which `Object.assign` would act upon, and freezes everything, so that no handler can change what another sees. */
-function clean (root: object): void {
-  let level: object[] = [root]
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > MAX_DEPTH) throw malformed()
-    const next: object[] = []
-    for (const value of level) {
-      if (Object.hasOwn(value, '__proto__')) delete (value as Record<string, unknown>)['__proto__']
-      for (const inner of Object.values(value) as unknown[]) {
-        if (typeof inner === 'object' && inner !== null) next.push(inner)
-      }
-      Object.freeze(value)
-    }
-    level = next
+function clean (value: object, depth = 0): void {
+  if (depth > MAX_DEPTH) throw malformed()
+  if (Object.hasOwn(value, '__proto__')) delete (value as Record<string, unknown>)['__proto__']
+  for (const inner of Object.values(value) as unknown[]) {
+    if (typeof inner === 'object' && inner !== null) clean(inner, depth + 1)
   }
+  Object.freeze(value)
 }
 
 function malformed (): Error {

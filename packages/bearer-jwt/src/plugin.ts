@@ -1,7 +1,7 @@
 /** The Fastify side of bearer-jwt. */
 
 import type { FastifyPluginAsync } from 'fastify'
-import { askResolver, challenge, guardPluginOf, type Guard, type GuardContext, type Judgement } from '@sallyport/guard'
+import { askResolver, challenge, guardPluginOf, type Guard, type GuardContext } from '@sallyport/guard'
 import { refusal } from './errors.js'
 import { optionNames, resolveOptions, type BearerJwtOptions, type ResolvedOptions } from './options.js'
 import type { JwtClaims } from './parse-token.js'
@@ -32,13 +32,8 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
   async define ({ name, reader, realm, clock }: GuardContext) {
     const options = resolveOptions(reader)
     const verifyToken = createTokenVerifier(options, await createTrust(options.trust))
-    const verified = new WeakMap<BearerJwtIdentity<unknown>, VerifiedToken>()
-    const judgementOf = (found: VerifiedToken): Judgement<BearerJwtIdentity<unknown>> => {
-      if (!verified.has(found.judgement.identity)) verified.set(found.judgement.identity, found)
-      return found.judgement
-    }
     const { revocations } = options
-    const judge = revocations === undefined ? judgementOf : (found: VerifiedToken) => ifNotRevoked(found, revocations, judgementOf)
+    const judge = (found: VerifiedToken): VerifiedToken | Promise<VerifiedToken> => revocations === undefined ? found : ifNotRevoked(found, revocations)
     const where = headerParameter(options)
     const tokensOf = createTokenFinder(options.sources)
     return {
@@ -58,24 +53,23 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
         return found instanceof Promise ? found.then(judge) : judge(found)
       },
       ...(revocations?.noteUse !== undefined && {
-        committed: (_request, { identity }) => {
-          const { id, dates } = verified.get(identity)!
+        committed: (_request, judgement) => {
+          const { id, dates } = judgement as VerifiedToken
           if (id !== undefined) revocations.noteUse!(id, (dates.exp ?? 0) * 1000)
         }
       }),
       requirementNames,
-      requirement: (given) => resolveRequirement(given, { name, realm, options, verified: (identity) => verified.get(identity)! })
+      requirement: (given) => resolveRequirement(given, { name, realm, options })
     }
   }
 })
 
 /** A revoked token is refused; where nobody can tell, the request is unavailable. */
-function ifNotRevoked<T> (found: VerifiedToken, list: RevocationList, pass: (found: VerifiedToken) => T): T | Promise<T> {
-  const { id, family, dates, judgement } = found
-  const { tenant } = judgement.identity
+function ifNotRevoked (found: VerifiedToken, list: RevocationList): VerifiedToken | Promise<VerifiedToken> {
+  const { id, family, dates, identity: { tenant } } = found
   return askResolver(() => list.isRevoked({ id, family, tenant, issuedAt: dates.iat }), (isRevoked) => {
     if (isRevoked !== false) throw refusal('ERR_BEARER_JWT_TOKEN_REVOKED')
-    return pass(found)
+    return found
   }, (cause) => refusal('ERR_BEARER_JWT_STATE_UNAVAILABLE', { cause, retryAfterSeconds: 1 }))
 }
 

@@ -64,6 +64,15 @@ export function isRemoteJwks (value: unknown): value is RemoteJwks {
   return typeof value === 'object' && value !== null && made.has(value)
 }
 
+/** A request takes the time when it begins, so what it finds may be a little younger than itself. */
+const CLOCK_SLACK_SECONDS = 60
+
+/** In seconds. What comes from further ahead is of no known age: the clock was set back since. */
+export function ageOf ({ sinceMs, nowMs }: { sinceMs: number, nowMs: number }): number {
+  const age = (nowMs - sinceMs) / 1000
+  return age < -CLOCK_SLACK_SECONDS ? Infinity : age
+}
+
 /** The keys of one remote set, as they are now. */
 export class RemoteKeys {
   readonly #source: RemoteJwks
@@ -85,10 +94,10 @@ export class RemoteKeys {
    */
   find (keyId: string | undefined, nowMs: number): readonly TrustedKey[] | Promise<readonly TrustedKey[]> {
     const { cacheSeconds, cooldownSeconds } = this.#source.options
-    const isFresh = nowMs - this.#fetchedAt < cacheSeconds * 1000
+    const isFresh = ageOf({ sinceMs: this.#fetchedAt, nowMs }) < cacheSeconds
     const isKnown = keyId === undefined || this.#keys?.some(({ id }) => id === keyId) === true
     if (isFresh && isKnown) return this.#keys!
-    if (this.#underWay === undefined && nowMs - this.#triedAt < cooldownSeconds * 1000) return this.#usable(nowMs)
+    if (this.#underWay === undefined && ageOf({ sinceMs: this.#triedAt, nowMs }) < cooldownSeconds) return this.#usable(nowMs)
     return this.#renew(nowMs).then(() => this.#usable(nowMs))
   }
 
@@ -111,7 +120,7 @@ export class RemoteKeys {
 
   #usable (nowMs: number): readonly TrustedKey[] {
     const { cacheSeconds, staleIfErrorSeconds } = this.#source.options
-    const ageSeconds = (nowMs - this.#fetchedAt) / 1000
+    const ageSeconds = ageOf({ sinceMs: this.#fetchedAt, nowMs })
     if (this.#keys === undefined || ageSeconds >= cacheSeconds + staleIfErrorSeconds) throw this.#failure instanceof Error ? this.#failure : new Error('no keys have been fetched')
     if (ageSeconds >= cacheSeconds && events.hasSubscribers) events.publish(Object.freeze({ type: 'stale-keys', url: this.#source.url, ageSeconds, cause: this.#failure }))
     return this.#keys

@@ -23,7 +23,6 @@ export interface RequirementRules {
   readonly name: string
   readonly realm: string
   readonly options: ResolvedOptions
-  readonly verified: (identity: BearerJwtIdentity<unknown>) => VerifiedToken
 }
 
 type Identity = BearerJwtIdentity<unknown>
@@ -35,9 +34,9 @@ export function resolveRequirement (reader: OptionReader, rules: RequirementRule
   if (scopes === undefined && singleUse === undefined) return undefined
   return {
     description: [scopes?.description, singleUse === undefined ? undefined : 'single use'].filter((part) => part !== undefined).join('; '),
-    judge ({ identity }) {
-      scopes?.judge(identity)
-      return singleUse === undefined ? undefined : [singleUse(identity)]
+    judge (judgement) {
+      scopes?.judge(judgement.identity)
+      return singleUse === undefined ? undefined : [singleUse(judgement as VerifiedToken)]
     }
   }
 }
@@ -60,22 +59,19 @@ function readScopes (reader: OptionReader, realm: string): { description: string
   }
 }
 
-function readSingleUse (reader: OptionReader, { name, options, verified }: RequirementRules): ((identity: Identity) => Claim) | undefined {
+function readSingleUse (reader: OptionReader, { name, options }: RequirementRules): ((verified: VerifiedToken) => Claim) | undefined {
   if (!reader.flag('singleUse', false)) return undefined
   const { store, storeTimeoutMs, maxLiveClaimsPerKey, rules } = options
   if (store === undefined) throw reader.error('singleUse', 'needs the "store" option: memoryStore() for one process, redisStore(client) for many')
   if (!rules.requireExpiration) throw reader.error('singleUse', 'needs tokens that expire; leave requireExpiration on')
-  return (identity) => {
-    const { signed, claims, dates } = verified(identity)
+  return ({ id, digest, payload, dates, identity }) => {
     const datedAt = dates.nbf ?? dates.iat ?? -Infinity
     if (store.createdAt !== undefined && datedAt * 1000 < store.createdAt) throw refusal('ERR_BEARER_JWT_STATE_UNAVAILABLE', { reason: 'dated-before-store', retryAfterSeconds: 1 })
-    const jti = textOf(claims, 'jti')
-    // Without a jti, what was signed: an ECDSA signature has a twin that is valid too, and a sealed token can be sealed anew. A jti is unique for its issuer and
-    // tenant only: one tenant must not be able to use up another's.
-    const id = jti === undefined || jti === '' ? ['token', signed.slice(0, signed.lastIndexOf('.'))] : ['jti', textOf(claims, 'iss') ?? '', identity.tenant ?? '', jti]
+    // A jti is unique for its issuer and tenant only: one tenant must not be able to use up another's.
+    const used = digest === undefined ? ['jti', textOf(payload, 'iss') ?? '', identity.tenant ?? '', id] : ['token', digest]
     return {
       store,
-      key: `${name}:${hash('sha256', JSON.stringify(id), 'base64url')}`,
+      key: `${name}:${hash('sha256', JSON.stringify(used), 'base64url')}`,
       expiresAtMs: (dates.exp! + rules.clockToleranceSeconds) * 1000,
       storeTimeoutMs,
       repeated: () => refusal('ERR_BEARER_JWT_TOKEN_REUSED'),

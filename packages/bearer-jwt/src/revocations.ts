@@ -92,6 +92,15 @@ export class Revocations implements RevocationList {
     return this.#isFresh() ? false : this.#catchUp().then(() => this.#holds(token))
   }
 
+  /** As `isRevoked`, by what the store holds now: for an answer on which something is built that outlives it. Rejects if it can't be read. */
+  async isRevokedNow (token: RevocableToken): Promise<boolean> {
+    if (this.#holds(token)) return true
+    // A reading that is under way may have begun before.
+    await this.#underWay?.catch(keepStale)
+    await this.#refresh()
+    return this.#holds(token)
+  }
+
   /**
    * Counts here at once, and in other processes as soon as they read the store. Rejects if the store did not take it.
    * Throws a `TypeError` for what names nothing.

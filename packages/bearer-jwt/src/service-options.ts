@@ -60,7 +60,7 @@ export interface TokenServiceOptions {
   readonly retrySeconds?: number
   /** How old what is known of revocations may be; older is 503. Seconds, 1 to 60. Default: 1. */
   readonly maxStalenessSeconds?: number
-  /** A store slower than this has failed. Milliseconds, at most 2,000. Default: 250. */
+  /** A store slower than this has failed. Milliseconds, at most 1,500. Default: 250. */
   readonly storeTimeoutMs?: number
   /** Milliseconds since the epoch; for tests. Default: `Date.now`. */
   readonly clock?: () => number
@@ -73,7 +73,7 @@ const optionNames = [
 const DAY = 86_400
 export const MAX_ACCESS_SECONDS = 30 * DAY
 /** Claims that the service alone writes. */
-export const ownClaims: readonly string[] = ['iss', 'sub', 'aud', 'jti', 'iat', 'nbf', 'exp', 'fam', 'scope', 'scp', 'ttl', '__proto__']
+export const ownClaims: readonly string[] = ['iss', 'sub', 'aud', 'jti', 'iat', 'nbf', 'exp', 'fam', 'scope', 'scp', 'ttl', 'seed', '__proto__']
 
 export interface ResolvedServiceOptions {
   readonly issuer: string
@@ -101,7 +101,7 @@ export function resolveServiceOptions (options: TokenServiceOptions): ResolvedSe
   const issuer = reader.requiredText('issuer')
   const tenantClaim = reader.text('tenantClaim', 'tenant')
   if (ownClaims.includes(tenantClaim)) throw reader.error('tenantClaim', 'is a claim with a meaning of its own')
-  const storeTimeoutMs = reader.integer('storeTimeoutMs', { min: 1, max: 2_000 }, 250)
+  const storeTimeoutMs = reader.integer('storeTimeoutMs', { min: 1, max: 1_500 }, 250)
   return Object.freeze({
     issuer,
     audience: reader.requiredText('audience'),

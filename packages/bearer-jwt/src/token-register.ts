@@ -39,7 +39,7 @@ const USE_STEP_MS = 60_000
 const MAX_NOTED = 10_000
 
 export interface TokenRegisterOptions {
-  /** Must settle each call within a second or so: see `LOCK_MS`. */
+  /** Must settle each call within a third of `LOCK_MS`. */
   readonly store: StateStore
   readonly clock: () => number
   readonly isRevoked: (token: RevocableToken) => boolean | Promise<boolean>

@@ -1,8 +1,7 @@
 /** Issues tokens, rotates refresh tokens, revokes, and lists what was issued. Free of Fastify; keeps no token. */
 
-import { hash, randomUUID } from 'node:crypto'
+import { createHmac, randomBytes, randomUUID } from 'node:crypto'
 import { isAuthError, OptionReader } from '@sallyport/guard'
-import { textOf } from './claims.js'
 import { openToken, sealToken, type EncryptionOptions } from './encryption.js'
 import { refusal } from './errors.js'
 import type { JwtKey } from './keys.js'
@@ -99,10 +98,10 @@ export async function createTokenService (given: TokenServiceOptions): Promise<T
     return { ...claims, iss: issuer, sub: subject, ...(tenant !== undefined && { [tenantClaim]: tenant }), scope: scopes.join(' '), fam: family }
   }
 
-  async function mintPair (grant: Grant, family: string, ids: { access: string, refresh: string }, iat: number): Promise<TokenPair> {
+  async function mintPair (grant: Grant, { family, seed }: Line, ids: { access: string, refresh: string }, iat: number): Promise<TokenPair> {
     const common = { ...claimsOf(grant, family), iat }
     const access = await mint('access', { ...common, aud: audience, jti: ids.access, exp: iat + grant.lifetimeSeconds })
-    const refresh = await mint('refresh', { ...common, aud: issuer, jti: ids.refresh, exp: iat + refreshLifetimeSeconds, ttl: grant.lifetimeSeconds })
+    const refresh = await mint('refresh', { ...common, aud: issuer, jti: ids.refresh, exp: iat + refreshLifetimeSeconds, ttl: grant.lifetimeSeconds, seed })
     return Object.freeze({ access, refresh, family })
   }
 
@@ -127,7 +126,8 @@ export async function createTokenService (given: TokenServiceOptions): Promise<T
   async function issuePair (request: Omit<IssueRequest, 'use'>): Promise<TokenPair> {
     const { grant, purpose } = readIssueRequest(request, 'issuePair', options)
     const createdAt = clock()
-    const pair = await mintPair(grant, randomUUID(), { access: randomUUID(), refresh: randomUUID() }, Math.floor(createdAt / 1000))
+    const line = { family: randomUUID(), seed: randomBytes(16).toString('base64url') }
+    const pair = await mintPair(grant, line, { access: randomUUID(), refresh: randomUUID() }, Math.floor(createdAt / 1000))
     await list(grant, { id: pair.family, purpose, createdAt, expiresAt: pair.refresh.expiresAt })
     return pair
   }
@@ -135,20 +135,22 @@ export async function createTokenService (given: TokenServiceOptions): Promise<T
   async function refresh (token: string): Promise<TokenPair> {
     const now = clock()
     const used = await verifyRefresh(token, now)
-    const id = textOf(used.claims, 'jti')!
-    const family = used.family!
+    const id = used.id!
+    const line = { family: used.family!, seed: used.payload['seed'] as string }
+    const { family } = line
     const grant = grantOf(used, tenantClaim)
-    const isRevoked = await fromStore(() => revocations.isRevoked({ id, family, tenant: grant.tenant, issuedAt: used.dates.iat }))
+    // By the store and not by a snapshot, or a pair of tokens would be born of one that was revoked elsewhere a moment ago.
+    const isRevoked = await fromStore(() => revocations.isRevokedNow({ id, family, tenant: grant.tenant, issuedAt: used.dates.iat }))
     if (isRevoked) throw refusal('ERR_BEARER_JWT_REFRESH_INVALID', { reason: 'revoked' })
     const ttlMs = Math.ceil(used.dates.exp! * 1000 - now) + CLOCK_SLACK_MS
     const taken = await fromStore(() => store.claim(usedKey(id), ttlMs, String(now)))
     const firstUse = taken.claimed ? now : Number(taken.value)
-    const successor = { access: successorId(id, 'access'), refresh: successorId(id, 'refresh') }
+    const successor = { access: successorId(line, id, 'access'), refresh: successorId(line, id, 'refresh') }
     if (!taken.claimed && !(await isRetry(firstUse, now, successor.refresh))) {
       await fromStore(() => revocations.revoke({ family }))
       throw refusal('ERR_BEARER_JWT_REFRESH_REUSED')
     }
-    const pair = await mintPair(grant, family, successor, Math.floor(firstUse / 1000))
+    const pair = await mintPair(grant, line, successor, Math.floor(firstUse / 1000))
     if (taken.claimed) {
       const expiresAt = pair.refresh.expiresAt.getTime()
       register.noteUse(family, expiresAt)
@@ -206,7 +208,7 @@ async function createMint ({ signing, encryption }: ResolvedServiceOptions): Pro
 async function createRefreshVerifier (options: ResolvedServiceOptions): Promise<(token: string, nowMs: number) => Promise<VerifiedToken>> {
   const { issuer, verificationKeys, decryption } = options
   const reader = new OptionReader(SERVICE, {
-    keys: verificationKeys, issuer, audience: issuer, typ: typOf.refresh, cacheEntries: 0, requiredClaims: ['jti', 'fam', 'sub', 'iat', 'ttl'],
+    keys: verificationKeys, issuer, audience: issuer, typ: typOf.refresh, cacheEntries: 0, requiredClaims: ['jti', 'fam', 'sub', 'iat', 'ttl', 'seed'],
     ...(decryption !== undefined && { encryption: decryption })
   }, optionNames)
   const resolved = resolveOptions(reader)
@@ -225,23 +227,27 @@ async function createRefreshVerifier (options: ResolvedServiceOptions): Promise<
   }
 }
 
-function grantOf ({ claims, judgement }: VerifiedToken, tenantClaim: string): Grant {
-  const { sub, ttl, [tenantClaim]: tenant } = claims
+function grantOf ({ payload, identity }: VerifiedToken, tenantClaim: string): Grant {
+  const { sub, ttl, [tenantClaim]: tenant } = payload
   return {
     subject: sub as string,
     tenant: tenant as string | undefined,
-    scopes: judgement.identity.scopes,
-    claims: Object.fromEntries(Object.entries(claims).filter(([name]) => name !== tenantClaim && !ownClaims.includes(name))),
+    scopes: identity.scopes,
+    claims: Object.fromEntries(Object.entries(payload).filter(([name]) => name !== tenantClaim && !ownClaims.includes(name))),
     lifetimeSeconds: ttl as number
   }
 }
 
+/** What refresh tokens of a family have in common: its name, and what its ids are derived with. */
+interface Line { readonly family: string, readonly seed: string }
+
 /**
- * Derived from the id of the token that was used, so every process finds the same and nothing is stored. Ids are no secrets:
- * tokens are signed. As long as the first one's, so that a token that fits has successors that fit.
+ * The id of a successor: HMAC of its predecessor's. The key is in the family's refresh tokens and nowhere else, so every process
+ * finds the same id, across rotations of the signing key too, and nobody can foretell it who only saw ids. As long as the
+ * first one's, so that a token that fits has successors that fit.
  */
-function successorId (id: string, use: TokenUse): string {
-  return hash('sha256', `successor of ${id} for ${use}`, 'base64url').slice(0, 36)
+function successorId ({ seed }: Line, id: string, use: TokenUse): string {
+  return createHmac('sha256', seed).update(`successor of ${id} for ${use}`).digest('base64url').slice(0, 36)
 }
 
 const usedKey = (id: string): string => `refreshed:${id}`

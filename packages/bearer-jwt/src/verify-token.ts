@@ -3,9 +3,9 @@
 import { hash } from 'node:crypto'
 import { BoundedCache, isAuthError, isLive, type Judgement } from '@sallyport/guard'
 import { invalid, own, scopeList, scopesOf, tenantText, textOf, verifyStaticClaims, verifyTime, type TimedClaims } from './claims.js'
-import { isEncrypted, isOpeningKey, openToken, type OpeningKey } from './encryption.js'
+import { isEncrypted, isOpeningKey, openToken, type OpeningKey, type ResolvedEncryption } from './encryption.js'
 import { refusal } from './errors.js'
-import type { KeyHints } from './key-source.js'
+import type { KeyHints, KeySource } from './key-source.js'
 import type { Algorithm, TrustedKey } from './keys.js'
 import type { ResolvedOptions } from './options.js'
 import { parseToken, type JwtClaims, type ParsedToken } from './parse-token.js'
@@ -22,18 +22,17 @@ export interface BearerJwtIdentity<C = JwtClaims> {
   readonly scopes: readonly string[]
 }
 
-/** The frozen result of the cryptography, and what has to be judged again whenever the token comes. */
-export interface VerifiedToken {
-  readonly token: string
-  /** The signed token: the same, or what was inside the encrypted one. */
-  readonly signed: string
+/** What guard is told of a token, and what has to be judged again whenever the token comes. Holds no part of the token's text. */
+export interface VerifiedToken extends Judgement<BearerJwtIdentity<unknown>> {
+  /** The claims as they were signed. */
+  readonly payload: JwtClaims
   /** The `jti`. */
   readonly id: string | undefined
   /** The family of refresh tokens that it belongs to: the `fam` claim. */
   readonly family: string | undefined
-  readonly claims: JwtClaims
+  /** SHA-256 of what was signed, for one-shot tokens that have no `jti`. */
+  readonly digest: string | undefined
   readonly dates: TimedClaims
-  readonly judgement: Judgement<BearerJwtIdentity<unknown>>
   readonly trust: Trust
   readonly hints: KeyHints
   readonly key: TrustedKey
@@ -51,40 +50,43 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
   const cache = new BoundedCache<VerifiedToken>(options.cacheEntries)
 
   function verifyToken (token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    if (options.cacheEntries === 0) return verifyNew(token, nowMs)
     const place = hash('sha256', token, 'base64')
     const known = cache.get(place)
-    return known === undefined ? verifyNew(token, place, nowMs) : verifyKnown(known, place, nowMs)
+    return known === undefined ? verifyAndRemember(token, place, nowMs) : verifyKnown(known, token, place, nowMs)
+  }
+
+  function verifyAndRemember (token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    const remember = (verified: VerifiedToken): VerifiedToken => {
+      cache.set(place, verified)
+      return verified
+    }
+    const verified = verifyNew(token, nowMs)
+    return verified instanceof Promise ? verified.then(remember) : remember(verified)
   }
 
   /** The cryptography stands as long as its keys do. */
-  function verifyKnown (known: VerifiedToken, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
-    const { trust, hints, key, openedBy, dates } = known
+  function verifyKnown (known: VerifiedToken, token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    const { trust, hints, dates } = known
     const judge = (current: readonly TrustedKey[]): VerifiedToken | Promise<VerifiedToken> => {
-      const isTrusted = current.some((candidate) => isSameKey(candidate, key) && isLive(candidate, nowMs))
-      if (!isTrusted || (openedBy !== undefined && !isOpeningKey(openedBy, encryption!, nowMs))) {
+      if (!isTrusted(known, current, encryption, nowMs)) {
         cache.delete(place)
-        return verifyNew(known.token, place, nowMs)
+        return verifyAndRemember(token, place, nowMs)
       }
       verifyTime(dates, trust.rules, nowMs / 1000)
       // What the user's own function makes is the user's, frozen or not: each request gets one of its own.
-      return options.identity === undefined ? known : Object.freeze({ ...known, judgement: judgementOf(known.claims, key, options) })
+      return options.identity === undefined ? known : { ...known, ...judgementOf(known.payload, known.key, options) }
     }
     const current = trust.source.find(hints, nowMs)
     return current instanceof Promise ? current.then(judge) : judge(current)
   }
 
-  function verifyNew (token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
-    const remember = (verified: VerifiedToken): VerifiedToken => {
-      cache.set(place, verified)
-      return verified
-    }
-    const verified = encryption !== undefined && isEncrypted(token)
-      ? openToken(token, encryption, nowMs).then(({ inner, key, replicated }) => verifySigned(token, { inner, openedBy: key, replicated }, nowMs))
-      : verifySigned(token, { inner: token }, nowMs)
-    return verified instanceof Promise ? verified.then(remember) : remember(verified)
+  function verifyNew (token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    if (encryption === undefined || !isEncrypted(token)) return verifySigned({ inner: token }, nowMs)
+    return openToken(token, encryption, nowMs).then(({ inner, key, replicated }) => verifySigned({ inner, openedBy: key, replicated }, nowMs))
   }
 
-  function verifySigned (token: string, opened: Opened, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+  function verifySigned (opened: Opened, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
     if (encryption?.mode === 'required' && opened.openedBy === undefined) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'not-encrypted' })
     const parsed = parseToken(opened.inner)
     const hints = hintsOf(parsed, options)
@@ -92,36 +94,45 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
     if (trust === undefined) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'issuer' })
     if (!trust.algorithms.includes(hints.algorithm)) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'algorithm' })
     const judge = (trusted: readonly TrustedKey[]): VerifiedToken => {
-      const key = signingKey(parsed, candidates(trusted, parsed, trust, nowMs), trust)
-      verifyReplicated(opened, parsed)
+      const key = signingKey(parsed, trusted, trust.source, nowMs)
+      if (opened.replicated !== undefined) verifyReplicated(opened.replicated, parsed.claims)
       const dates = verifyStaticClaims(parsed.header, parsed.claims, trust.rules)
       verifyTime(dates, trust.rules, nowMs / 1000)
-      const { claims } = parsed
-      return Object.freeze({
-        token, signed: opened.inner, id: textOf(claims, 'jti'), family: textOf(claims, 'fam'), claims, dates, judgement: judgementOf(claims, key, options), trust, hints, key, openedBy: opened.openedBy
-      })
+      return verifiedToken(parsed, { hints, trust, key, dates, openedBy: opened.openedBy })
     }
     const trusted = trust.source.find(hints, nowMs)
     return trusted instanceof Promise ? trusted.then(judge) : judge(trusted)
   }
 
+  function verifiedToken ({ token, claims }: ParsedToken, { hints, trust, key, dates, openedBy }: Pick<VerifiedToken, 'hints' | 'trust' | 'key' | 'dates' | 'openedBy'>): VerifiedToken {
+    const { identity, principal, matched } = judgementOf(claims, key, options)
+    const id = textOf(claims, 'jti')
+    // An ECDSA signature has a twin that is valid too, and a sealed token can be sealed anew: what was signed is the same.
+    const digest = options.store === undefined || hasText(id) ? undefined : hash('sha256', token.slice(0, token.lastIndexOf('.')), 'base64url')
+    return { identity, principal, matched, payload: claims, id, family: textOf(claims, 'fam'), digest, dates, trust, hints, key, openedBy }
+  }
+
   return verifyToken
 }
 
-function candidates (trusted: readonly TrustedKey[], { header }: ParsedToken, { source }: Trust, nowMs: number): readonly TrustedKey[] {
-  return trusted.filter((key) => {
-    const isNamed = !source.comparesIds || header.kid === undefined || key.id === undefined || key.id === header.kid
-    return isNamed && key.algorithm === header.alg && isLive(key, nowMs)
-  })
+function isTrusted ({ key, openedBy }: VerifiedToken, current: readonly TrustedKey[], encryption: ResolvedEncryption | undefined, nowMs: number): boolean {
+  if (openedBy !== undefined && !isOpeningKey(openedBy, encryption!, nowMs)) return false
+  for (const candidate of current) if (isSameKey(candidate, key) && isLive(candidate, nowMs)) return true
+  return false
 }
 
 /** The key that signed the token. Where no key is known, a decoy is tried, so that an unknown key takes as long as a wrong signature. */
-function signingKey ({ token, header }: ParsedToken, keys: readonly TrustedKey[], { source }: Trust): TrustedKey {
-  const key = keys.find((candidate) => source.check(token, candidate))
-  if (key !== undefined) return key
-  const decoy = keys.length === 0 ? source.decoy(header.alg as Algorithm) : undefined
+function signingKey ({ token, header }: ParsedToken, trusted: readonly TrustedKey[], source: KeySource, nowMs: number): TrustedKey {
+  let isKnown = false
+  for (const key of trusted) {
+    const isNamed = !source.comparesIds || header.kid === undefined || key.id === undefined || key.id === header.kid
+    if (!isNamed || key.algorithm !== header.alg || !isLive(key, nowMs)) continue
+    if (source.check(token, key)) return key
+    isKnown = true
+  }
+  const decoy = isKnown ? undefined : source.decoy(header.alg as Algorithm)
   if (decoy !== undefined) source.check(token, decoy)
-  throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: keys.length === 0 ? 'unknown-key' : 'signature' })
+  throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: isKnown ? 'signature' : 'unknown-key' })
 }
 
 /** A resolver may give the same key in a new object each time. */
@@ -130,20 +141,20 @@ function isSameKey (one: TrustedKey, other: TrustedKey): boolean {
 }
 
 /** Claims that stand in the header of an encrypted token too must say the same (RFC 7519 section 5.3). */
-function verifyReplicated ({ replicated }: Opened, { claims }: ParsedToken): void {
-  for (const [name, value] of Object.entries(replicated ?? {})) {
+function verifyReplicated (replicated: Readonly<Record<string, unknown>>, claims: JwtClaims): void {
+  for (const [name, value] of Object.entries(replicated)) {
     if (JSON.stringify(own(claims, name)) !== JSON.stringify(value)) throw invalid('replicated')
   }
 }
 
 function hintsOf ({ header, claims }: ParsedToken, options: ResolvedOptions): KeyHints {
   const issuer = own(claims, 'iss')
-  return Object.freeze({
+  return {
     algorithm: header.alg as Algorithm,
     keyId: header.kid,
     issuer: typeof issuer === 'string' ? issuer : undefined,
     tenant: tenantHint(claims, options)
-  })
+  }
 }
 
 /** Nobody has signed for these claims yet, so what is wrong with them is not worth an answer of its own. */
@@ -161,22 +172,21 @@ function tenantOf (claims: JwtClaims, { tenant }: ResolvedOptions): string | und
   return tenantText(readBy(() => tenant(claims), 'tenant'))
 }
 
-function judgementOf (claims: JwtClaims, key: TrustedKey, options: ResolvedOptions): Judgement<BearerJwtIdentity<unknown>> {
+function judgementOf (claims: JwtClaims, key: TrustedKey, options: ResolvedOptions): Required<Pick<VerifiedToken, 'identity' | 'principal' | 'matched'>> {
   const tenant = tenantOf(claims, options)
   if (options.tenant !== undefined && tenant === undefined) throw invalid('tenant')
   const subject = textOf(claims, options.subject ?? 'sub')
-  if (options.subject !== undefined && (subject === undefined || subject === '')) throw invalid('claim-missing')
+  if (options.subject !== undefined && !hasText(subject)) throw invalid('claim-missing')
   const { scopes: readScopes, identity: shape } = options
-  const scopes = Object.freeze([...typeof readScopes === 'function' ? scopeList(readBy(() => readScopes(claims), 'identity')) : scopesOf(claims, readScopes)])
-  const identity = Object.freeze({
-    claims: shape === undefined ? claims : readBy(() => shape(claims), 'identity'),
-    keyId: key.id,
-    tenant,
-    subject,
-    scopes
-  })
-  const principal = Object.freeze({ scopes, ...(tenant !== undefined && { tenant }), ...(subject !== undefined && subject !== '' && { subject }) })
-  return Object.freeze({ identity, principal, matched: key.id })
+  const scopes = typeof readScopes === 'function' ? scopeList(readBy(() => readScopes(claims), 'identity')) : scopesOf(claims, readScopes)
+  const shaped = shape === undefined ? claims : readBy(() => shape(claims), 'identity')
+  const identity = Object.freeze({ claims: shaped, keyId: key.id, tenant, subject, scopes })
+  const principal = Object.freeze({ scopes, ...(tenant !== undefined && { tenant }), ...(hasText(subject) && { subject }) })
+  return { identity, principal, matched: key.id }
+}
+
+function hasText (value: string | undefined): value is string {
+  return value !== undefined && value !== ''
 }
 
 /** A reader of the user's own met a token that it was not made for: the token is refused, whatever the reader threw. */

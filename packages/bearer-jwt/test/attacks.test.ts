@@ -1,12 +1,19 @@
 import { Socket } from 'node:net'
 import { createHash, createHmac, createSign } from 'node:crypto'
 import { inspect } from 'node:util'
-import { identityOf, memoryStore } from '@sallyport/guard'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { identityOf, memoryStore, OptionReader } from '@sallyport/guard'
 import { findLeaks, observedApp, tokensOf, type Trace } from '@sallyport/test-kit'
 import * as fc from 'fast-check'
 import Fastify from 'fastify'
 import t from 'tap'
-import { algorithms, bearerJwt, type BearerJwtOptions, type KeyResolver } from '../src/index.js'
+import { algorithms, bearerJwt, remoteJwks, type BearerJwtOptions, type KeyResolver } from '../src/index.js'
+import { createResolvedSource } from '../src/key-source.js'
+import { optionNames, resolveOptions } from '../src/options.js'
+import { RemoteKeys } from '../src/remote-jwks.js'
+import { createTrust } from '../src/trust.js'
+import { createTokenVerifier } from '../src/verify-token.js'
 import { isRefused, testApp, validOptions, type TestAppSetup } from './fixtures/app.js'
 import { claims, ed25519, encode, hmacToken, NOW, otherSecret, p256, publicPem, rsa, secret, signedToken } from './fixtures/tokens.js'
 
@@ -305,6 +312,55 @@ t.test('rightly signed nonsense: never 500 either', async (t) => {
     return statusCode === 200 || statusCode === 401
   }), { numRuns: 400 })
   t.same([...statuses].sort(), [200, 401])
+})
+
+t.test('made-up hints: what clients choose fills no memory', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const source = await createResolvedSource(() => ({ key: secret }), { owner: 'test', path: '', shortSecrets: undefined, algorithms: ['HS256'] }, 60)
+  const heap = (): number => {
+    collect()
+    return process.memoryUsage().heapUsed
+  }
+  const before = heap()
+  for (let i = 0; i < 1_000; i++) await source.find({ algorithm: 'HS256', keyId: `${i}${'x'.repeat(100_000)}`, issuer: undefined, tenant: '1' }, 0)
+  t.ok(heap() - before < 10 * 2 ** 20, 'a hundred megabytes of key ids are not kept')
+})
+
+t.test('known tokens: nothing of their text is kept', async (t) => {
+  const resolved = resolveOptions(new OptionReader('test', { keys: [{ key: secret }], store: memoryStore() }, optionNames))
+  const verify = createTokenVerifier(resolved, await createTrust(resolved.trust))
+  for (const jti of ['a', undefined]) {
+    const token = hmacToken({ ...claims, jti })
+    const shown = inspect(await verify(token, NOW * 1000), { depth: 9, showHidden: true })
+    t.match(shown, /alice/)
+    for (const part of token.split('.')) t.notOk(shown.includes(part))
+  }
+})
+
+t.test('cooldown: sealed tokens, which ask for keys later than they came, are no reason to fetch again', async (t) => {
+  let fetched = 0
+  const jwk = { ...rsa.publicKey.export({ format: 'jwk' }), kid: 'rsa' }
+  const keys = new RemoteKeys(remoteJwks('https://issuer.example/keys', { fetch: async () => { fetched++; return Response.json({ keys: [jwk] }) } }), ['RS256'])
+  for (const at of [0, 31, 62, 93]) {
+    for (const earlier of [0, 0.5, 2]) t.equal((await keys.find(`made-up ${at} ${earlier}`, (at - earlier) * 1000)).length, 1)
+  }
+  t.equal(fetched, 4)
+})
+
+t.test('issuers: none signs for another, or uses up its tokens', async (t) => {
+  const issuers = { us: { keys: [{ key: secret }] }, them: { keys: [{ key: otherSecret }] } }
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(bearerJwt, { issuers, clock: () => NOW * 1000, ...oneShot() })
+  app.get('/', { onRequest: app.bearerJwt.require({ singleUse: true }) }, () => 'ok')
+  const ask = (iss: string, key: Buffer) => app.inject({ url: '/', headers: { authorization: `Bearer ${hmacToken({ ...claims, nbf: NOW, jti: 'guessed', iss }, key)}` } })
+  isRefused(t, await ask('us', otherSecret), invalid, 'one issuer\'s key for another')
+  isRefused(t, await ask('nobody', secret), invalid)
+  for (const iss of ['__proto__', 'constructor', 'toString', '']) isRefused(t, await ask(iss, secret), invalid, iss)
+  t.equal((await ask('them', otherSecret)).statusCode, 200)
+  t.equal((await ask('us', secret)).statusCode, 200)
+  isRefused(t, await ask('us', secret), 'ERR_BEARER_JWT_TOKEN_REUSED')
 })
 
 t.test('canaries: no secret and no part of a token comes out, whatever the answer', async (t) => {

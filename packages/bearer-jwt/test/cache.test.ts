@@ -181,11 +181,12 @@ t.test('believes no known token whose key the resolver took away, retired, or ca
   }
 })
 
-t.test('remembers a resolver\'s answer for its hints alone, and never that there is none', async (t) => {
+t.test('remembers a resolver\'s answer for its hints alone, and that there is none for as long', async (t) => {
   const asked: unknown[] = []
   const known = new Map([['1', secret], ['2', otherSecret]])
+  const moved = movedClock()
   const { send } = await testApp(t, {
-    algorithms: ['HS256', 'HS384'], tenant: 'company_id',
+    clock: moved.clock, algorithms: ['HS256', 'HS384'], tenant: 'company_id',
     keys: ({ algorithm, keyId, issuer, tenant }) => {
       asked.push([algorithm, keyId, issuer, tenant])
       return known.has(tenant!) ? { key: known.get(tenant!)!, algorithm: 'HS256', id: 'named-otherwise' } : undefined
@@ -202,9 +203,48 @@ t.test('remembers a resolver\'s answer for its hints alone, and never that there
   t.same(asked, [['HS256', undefined, undefined, '1'], ['HS256', undefined, undefined, '2'], ['HS256', 'k', undefined, '1'], ['HS256', undefined, 'us', '1']])
   asked.length = 0
   for (let i = 0; i < 3; i++) isRefused(t, await send(token(3)), invalid)
-  t.equal(asked.length, 3)
+  t.equal(asked.length, 1, 'a tenant that does not exist is answered as quickly as one that does')
   known.set('3', Buffer.from('x'.repeat(32)))
-  t.equal((await send(token(3))).statusCode, 200, 'a tenant that is new is known at once')
+  isRefused(t, await send(token(3)), invalid)
+  moved.now += 60
+  t.equal((await send(token(3))).statusCode, 200, 'a tenant that is new is known after keyCacheSeconds')
+  known.set('4', Buffer.from('y'.repeat(32)))
+  t.equal((await send(token(4))).statusCode, 200, 'or at once, where nobody asked before')
+})
+
+t.test('remembers no failure of a resolver', async (t) => {
+  const { send, answers } = await resolvedApp(t)
+  answers.key = new Error('down')
+  for (let i = 0; i < 3; i++) isRefused(t, await send(ofTenant), 'ERR_BEARER_JWT_KEYS_UNAVAILABLE')
+  answers.key = { key: secret }
+  t.equal((await send(ofTenant)).statusCode, 200)
+  t.equal(answers.asked, 4)
+})
+
+t.test('keeps answers apart, however alike their hints are', async (t) => {
+  const pad = 'x'.repeat(300)
+  const hints: readonly (readonly [string | undefined, string | undefined, string | undefined])[] = [
+    ['a', 'bc', 'd'], ['ab', 'c', 'd'], ['abc', undefined, 'd'], [undefined, 'abc', 'd'], ['a', 'b', 'cd'], ['', 'abc', 'd'], [undefined, undefined, 'abcd'], ['abcd', undefined, undefined], ['abcd', '', undefined],
+    ['1 2', '', 'a'], ['1', ' 2', 'a'], ['undefined', undefined, undefined], [undefined, 'undefined', undefined], [`${pad}a`, 'b', '1'], [pad, 'ab', '1'], [`${pad}a`, 'b', '2'],
+    // Each would be the same replacement character in UTF-8.
+    [`${pad}\ud800`, 'b', '1'], [`${pad}\ud801`, 'b', '1'], [`${pad}\ufffd`, 'b', '1']
+  ]
+  const asked: unknown[] = []
+  const { send } = await testApp(t, { algorithms: ['HS256'], tenant: 'company_id', keys: ({ keyId, issuer, tenant }) => { asked.push([keyId, issuer, tenant]); return { key: secret } } })
+  for (let i = 0; i < 2; i++) {
+    for (const [kid, iss, tenant] of hints) await send(hmacToken({ ...far, iss, company_id: tenant }, secret, { alg: 'HS256', kid }))
+  }
+  t.same(asked, hints)
+})
+
+t.test('takes no answer for fresh that seems to come from ahead, since the clock was set back', async (t) => {
+  const { send, moved, answers } = await resolvedApp(t)
+  moved.now = NOW + 50_000
+  t.equal((await send(ofTenant)).statusCode, 200)
+  answers.key = { key: otherSecret }
+  moved.now = NOW
+  isRefused(t, await send(ofTenant), invalid, 'not for the fourteen hours until then')
+  t.equal(answers.asked, 2)
 })
 
 t.test('forgets the tokens of a key that a remote set no longer holds', async (t) => {

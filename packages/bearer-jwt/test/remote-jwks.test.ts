@@ -127,7 +127,7 @@ t.test('waits no longer than fetchTimeoutMs for a fetch that minds no signal', a
   const stuck: readonly (typeof fetch)[] = [() => new Promise(() => undefined), async () => new Response(new ReadableStream())]
   for (const fetch of stuck) {
     let isStuck = true
-    const { send, moved } = await remoteApp(t, { fetchTimeoutMs: 30, fetch: (...given) => isStuck ? fetch(...given) : trustingFetch(...given) })
+    const { send, moved } = await remoteApp(t, { fetchTimeoutMs: 30, fetch: async (...given) => isStuck ? fetch(...given) : Response.json({ keys: [rsaJwk] }) })
     isRefused(t, await send(rsaToken()), unavailable)
     isStuck = false
     moved.now += 30
@@ -326,6 +326,21 @@ t.test('keeps good keys when a made-up key id meets an outage', async (t) => {
   moved.now += 60
   isRefused(t, await send(rsaToken({}, { kid: 'made-up' })), invalid)
   t.equal((await send(rsaToken())).statusCode, 200)
+})
+
+t.test('takes no key for fresh that seems to come from ahead, since the clock was set back', async (t) => {
+  const { send, issuer, moved } = await remoteApp(t)
+  moved.now = NOW + 50_000
+  const token = rsaToken()
+  t.equal((await send(token)).statusCode, 200)
+  moved.now = NOW
+  issuer.publish(ecJwk)
+  isRefused(t, await send(token), invalid, 'fetched anew at once, and the key is gone')
+  t.equal((await send(ecToken())).statusCode, 200)
+  t.equal(countOf(issuer), 2)
+  issuer.answer = { status: 503 }
+  moved.now = NOW - 50_000
+  isRefused(t, await send(ecToken()), unavailable, 'keys of no known age are not used in an outage')
 })
 
 t.test('never waits for keys that it has', async (t) => {

@@ -3,10 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { memoryStore } from '@sallyport/guard'
 import { findLeaks } from '@sallyport/test-kit'
 import t, { type Test } from 'tap'
-import { createTokenService, type BearerJwtOptions, type IssueRequest, type TokenService, type TokenServiceOptions } from '../src/index.js'
+import { createTokenService, type BearerJwtOptions, type IssueRequest, type TokenService } from '../src/index.js'
 import { testApp } from './fixtures/app.js'
 import { audience, claimsIn, Clock, issuer, subject, testService, WatchedStore } from './fixtures/token-service.js'
-import { ed25519, NOW, otherSecret, p256, rsa, secret, signedToken } from './fixtures/tokens.js'
+import { ed25519, hmacToken, NOW, otherSecret, p256, rsa, secret, signedToken } from './fixtures/tokens.js'
 
 const reused = { code: 'ERR_BEARER_JWT_REFRESH_REUSED', statusCode: 401 }
 const invalid = { code: 'ERR_BEARER_JWT_REFRESH_INVALID', statusCode: 401 }
@@ -213,6 +213,40 @@ t.test('revokes a token, a pair with all that descends from it, or a tenant, her
   await t.rejects(elsewhere.refresh(second.refresh.token), invalid)
 })
 
+t.test('gives no successor to a refresh token that was revoked elsewhere a moment ago', async (t) => {
+  for (const kind of ['tenant', 'family', 'id'] as const) {
+    const { service, clock, other } = await testService(t, { tenantClaim: 'account' })
+    const pair = await service.issuePair({ subject, tenant: '1' })
+    clock.ms += 700
+    const elsewhere = await other()
+    const takes = await api(t, elsewhere, clock)
+    clock.ms += 200
+    await service.revoke({ tenant: { tenant: '1' }, family: { family: pair.family }, id: { id: pair.refresh.id } }[kind])
+    clock.ms += 200
+    t.equal(await takes(pair.access.token), '200', 'while the snapshot there is fresh')
+    // A pair made now would be dated after the tenant's revocation, and outlive it.
+    await t.rejects(elsewhere.refresh(pair.refresh.token), invalid, kind)
+  }
+})
+
+t.test('derives ids that nobody can foretell who has seen ids, access tokens and lists', async (t) => {
+  const { service } = await testService(t)
+  const pair = await service.issuePair({ subject })
+  const { seed, ...rest } = claimsIn(pair.refresh.token) as { seed: string }
+  t.match(seed, /^[\w-]{22}$/)
+  t.notOk(JSON.stringify([claimsIn(pair.access.token), await service.list(subject)]).includes(seed))
+  t.not((claimsIn((await service.issuePair({ subject })).refresh.token)['seed']), seed, 'each family has its own')
+  const successorWith = async (given: object) => {
+    const fresh = await testService(t)
+    return (await fresh.service.refresh(hmacToken({ ...rest, ...given }, secret, { alg: 'HS256', typ: 'rt+jwt', kid: 'sign-1' }))).refresh.id
+  }
+  const next = (await service.refresh(pair.refresh.token)).refresh
+  t.equal(await successorWith({ seed }), next.id)
+  t.equal(claimsIn(next.token)['seed'], seed)
+  t.not(await successorWith({ seed: 'AAAAAAAAAAAAAAAAAAAAAA' }), next.id, 'which the id of the predecessor does not give away')
+  await t.rejects(successorWith({}), invalid)
+})
+
 t.test('has the guard prove the tenant where tokens have one, and else refuses to revoke by it', async (t) => {
   const plain = await testService(t)
   t.notOk('tenant' in plain.service.verification)
@@ -413,11 +447,11 @@ t.test('refuses wrong options by name', async (t) => {
     ['encryption.key', { encryption: { ...sealing, key: p256.publicKey, algorithm: 'RSA-OAEP-256' }, decryption: opening }], ['encryption.key', { encryption: { ...sealing, key: 'text' }, decryption: opening }],
     ['encryption.algorithm', { encryption: { ...sealing, algorithm: undefined }, decryption: opening }], ['encryption.contentEncryption', { encryption: { ...sealing, contentEncryption: undefined }, decryption: opening }],
     ['accessLifetimeSeconds', { accessLifetimeSeconds: 0 }], ['accessLifetimeSeconds', { accessLifetimeSeconds: 30 * 86_400 + 1 }], ['refreshLifetimeSeconds', { refreshLifetimeSeconds: 401 * 86_400 }],
-    ['retrySeconds', { retrySeconds: 61 }], ['retrySeconds', { retrySeconds: -1 }], ['maxStalenessSeconds', { maxStalenessSeconds: 0 }], ['storeTimeoutMs', { storeTimeoutMs: 2_001 }],
+    ['retrySeconds', { retrySeconds: 61 }], ['retrySeconds', { retrySeconds: -1 }], ['maxStalenessSeconds', { maxStalenessSeconds: 0 }], ['storeTimeoutMs', { storeTimeoutMs: 1_501 }],
     ['clock', { clock: 5 }], ['ttl', { ttl: 5 }]
   ]
   for (const [option, options] of wrong) {
-    await t.rejects(createTokenService({ ...good, ...options } as unknown as TokenServiceOptions), { code: 'ERR_GUARD_OPTIONS', option }, `${option} ${JSON.stringify(options)?.slice(0, 80)}`)
+    await t.rejects(createTokenService({ ...good, ...options }), { code: 'ERR_GUARD_OPTIONS', option }, `${option} ${JSON.stringify(options)?.slice(0, 80)}`)
   }
 })
 

@@ -1,9 +1,9 @@
-import { createHmac, randomBytes } from 'node:crypto'
+import { createHmac, createVerify, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { AuthError } from '@sallyport/guard'
-import t from 'tap'
-import { type BearerJwtOptions, type BearerJwtRefusalCode, type KeyHints, type KeyResolver } from '../src/index.js'
+import t, { type Test } from 'tap'
+import { type Algorithm, type BearerJwtOptions, type BearerJwtRefusalCode, type KeyHints, type KeyResolver } from '../src/index.js'
 import { isRefused, testApp } from './fixtures/app.js'
-import { claims, encode, hmacToken, NOW, otherSecret, p256, rsa, secret, signedToken } from './fixtures/tokens.js'
+import { claims, encode, hmacToken, NOW, otherSecret, p256, p521, rsa, secret, signedToken } from './fixtures/tokens.js'
 
 const us = 'https://us'
 const api = 'api://orders'
@@ -232,7 +232,7 @@ const ofTenant = hmacToken({ ...claims, company_id: 100001 })
 t.test('asks a resolver with hints that nobody has signed for yet', async (t) => {
   const asked: KeyHints[] = []
   const keys: KeyResolver = (hints) => { asked.push(hints); return undefined }
-  const { send } = await testApp(t, { ...byTenant, keys })
+  const { send } = await testApp(t, { ...byTenant, keyCacheSeconds: 0, keys })
   const sign = (given: object | string, header: object): string => hmacToken(given, 'whatever', { alg: 'HS256', ...header })
   await send(sign({ iss: us, company_id: 100001 }, { kid: 'k1' }))
   await send(sign({ iss: [us], company_id: '0100001' }, {}))
@@ -340,21 +340,49 @@ t.test('counts the lifetimes of keys that a resolver gives', async (t) => {
   isRefused(t, await send(ofTenant), 'ERR_BEARER_JWT_TOKEN_INVALID')
 })
 
+const otherRsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
+const otherEc = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const otherP521 = generateKeyPairSync('ec', { namedCurve: 'P-521' })
+
 t.test('spends as much on an unknown key as on a wrong signature', async (t) => {
-  let checks = 0
-  const { send } = await testApp(t, { keys: [{ key: secret, id: 'a' }] })
-  const { update } = Object.getPrototypeOf(createHmac('sha256', 'x')) as { update: unknown }
-  const prototype = Object.getPrototypeOf(createHmac('sha256', 'x')) as { update: (...args: unknown[]) => unknown }
-  prototype.update = function (...args) { checks++; return (update as (...args: unknown[]) => unknown).apply(this, args) }
-  t.teardown(() => { prototype.update = update as typeof prototype.update })
-  const wrong = hmacToken(claims, otherSecret, { alg: 'HS256', kid: 'a' })
-  const unknown = hmacToken(claims, otherSecret, { alg: 'HS256', kid: 'b' })
-  const counted: number[] = []
-  for (const token of [wrong, unknown]) {
-    checks = 0
-    await send(token)
-    counted.push(checks)
+  const checks = countChecks(t)
+  const sign: Readonly<Record<string, (header: object) => string>> = {
+    HS256: (header) => hmacToken(claims, otherSecret, { alg: 'HS256', ...header }),
+    RS256: (header) => signedToken(claims, otherRsa.privateKey, 'RS256', header),
+    PS384: (header) => signedToken(claims, otherRsa.privateKey, 'PS384', header),
+    ES256: (header) => signedToken(claims, otherEc.privateKey, 'ES256', header),
+    ES512: (header) => signedToken(claims, otherP521.privateKey, 'ES512', header)
   }
-  t.ok(counted[0]! > 0, 'signatures are checked with createHmac')
-  t.equal(counted[0], counted[1])
+  const right = { HS256: { key: secret }, RS256: { key: rsa.publicKey }, PS384: { key: rsa.publicKey, algorithm: 'PS384' }, ES256: { key: p256.publicKey }, ES512: { key: p521.publicKey } } as const
+  for (const [algorithm, key] of Object.entries(right)) {
+    const keys: readonly BearerJwtOptions['keys'][] = [[{ ...key, id: 'a' }], ({ keyId }) => keyId === 'a' ? key : undefined]
+    for (const each of keys) {
+      const { send, decisions } = await testApp(t, { keys: each!, algorithms: [algorithm as Algorithm] })
+      const counted: number[] = []
+      for (const kid of ['a', 'b']) {
+        const token = sign[algorithm]!({ kid })
+        checks()
+        await send(token)
+        counted.push(checks())
+      }
+      t.same(decisions.map(({ reason }) => reason), ['signature', 'unknown-key'])
+      t.same(counted, [1, 1], `${algorithm}, ${typeof each}`)
+    }
+  }
 })
+
+/** How many signatures have been checked since it was asked last. */
+function countChecks (t: Test): () => number {
+  let count = 0
+  for (const [made, method] of [[createHmac('sha256', 'x'), 'digest'], [createVerify('sha256'), 'verify']] as const) {
+    const prototype = Object.getPrototypeOf(made) as Record<string, (...args: unknown[]) => unknown>
+    const original = prototype[method]!
+    prototype[method] = function (...args) { count++; return original.apply(this, args) }
+    t.teardown(() => { prototype[method] = original })
+  }
+  return () => {
+    const counted = count
+    count = 0
+    return counted
+  }
+}

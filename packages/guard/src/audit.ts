@@ -21,9 +21,8 @@ interface SeenRoute {
   readonly instance: FastifyInstance
   readonly methods: readonly string[]
   readonly url: string
-  readonly own: readonly PolicyNode[]
-  /** `onRequest: app.someGuard` where `app.someGuard` was not there (yet). */
-  readonly lostPolicy: boolean
+  /** As Fastify will read them: another plugin's `onRoute` hook may still add a policy or drop one, so they are asked late. */
+  readonly options: RouteOptions
 }
 
 /**
@@ -31,29 +30,41 @@ interface SeenRoute {
  * are declared before `guard` is loaded (a plugin nobody awaited) are known all the same.
  */
 const seenRoutes = new WeakMap<FastifyInstance, SeenRoute[]>()
+const audited = new WeakSet<readonly SeenRoute[]>()
 
 channel('fastify.initialization').subscribe((message) => {
-  watchRoutes((message as { fastify: FastifyInstance }).fastify)
+  const { fastify } = message as { fastify: FastifyInstance }
+  const routes = watchRoutes(fastify)
+  fastify.addHook('onReady', async function sallyportMissing () {
+    if (!audited.has(routes)) warnOfLost(routes.filter(lostItsPolicy))
+  })
 })
+
+/** No plugin of the house is in this app, so it may be none of our business: it is told and not stopped. */
+function warnOfLost (lost: readonly SeenRoute[]): void {
+  if (lost.length === 0) return
+  process.emitWarning(`"onRequest" is undefined at ${lost.map(nameOf).join(', ')}, so anybody may call: if a guard was meant, its plugin is registered in another app`, { type: 'SallyportWarning', code: 'SALLYPORT_UNGUARDED' })
+}
 
 function watchRoutes (app: FastifyInstance): SeenRoute[] {
   const routes: SeenRoute[] = []
   seenRoutes.set(app, routes)
   app.addHook('onRoute', function sallyportSees (options) {
-    routes.push(seenRoute(this, options))
+    const route = { instance: this, methods: [options.method].flat(), url: options.url, options }
+    // A guard of another version is refused where it is named.
+    ownPolicies(route)
+    routes.push(route)
   })
   return routes
 }
 
-function seenRoute (instance: FastifyInstance, options: RouteOptions): SeenRoute {
-  const hooks = [options.onRequest, options.preParsing, options.preValidation, options.preHandler].flat()
-  return {
-    instance,
-    methods: [options.method].flat(),
-    url: options.url,
-    own: hooks.map(nodeOf).filter((node) => node !== undefined),
-    lostPolicy: 'onRequest' in options && options.onRequest === undefined
-  }
+function ownPolicies ({ options: { onRequest, preValidation, preHandler } }: SeenRoute): readonly PolicyNode[] {
+  return [onRequest, preValidation, preHandler].flat().map(nodeOf).filter((node) => node !== undefined)
+}
+
+/** `onRequest: app.someGuard` where `app.someGuard` was not there (yet). */
+function lostItsPolicy ({ options }: SeenRoute): boolean {
+  return 'onRequest' in options && options.onRequest === undefined
 }
 
 /** The audit of one scope: the routes in it, its `protect` calls, and what must hold before the server starts. */
@@ -66,6 +77,7 @@ export class Audit {
     this.#scope = scope
     const known = knownRoutes(scope)
     this.#routes = known ?? watchRoutes(scope)
+    audited.add(this.#routes)
     if (known === undefined) this.#refuseUnseen()
   }
 
@@ -87,17 +99,17 @@ export class Audit {
 
   /** Throws for what can't be meant, whatever the mode; gives the routes that declare no policy. */
   check (): readonly string[] {
-    const lost = this.#routes.filter(({ lostPolicy }) => lostPolicy)
+    const lost = this.#routes.filter(lostItsPolicy)
     if (lost.length > 0) {
       throw new OptionsError(OWNER, 'onRequest', `is undefined at ${lost.map(nameOf).join(', ')}: the plugin of that guard is not registered there, or was not awaited (await app.register(...))`)
     }
     const undeclared: string[] = []
     for (const route of this.#inScope()) {
-      const protections = this.#protectionsOf(route)
-      if (protections.length > 0 && route.own.some(({ kind }) => kind === 'open')) {
+      const [protections, own] = [this.#protectionsOf(route), ownPolicies(route)]
+      if (protections.length > 0 && own.some(({ kind }) => kind === 'open')) {
         throw new OptionsError(OWNER, 'onRequest', `of ${nameOf(route)} is open() inside a protected scope`)
       }
-      const nodes = [...protections, ...route.own]
+      const nodes = [...protections, ...own]
       if (nodes.length === 0) { if (!route.methods.every((method) => method === 'OPTIONS')) undeclared.push(nameOf(route)) } else this.#checkRoute(route, nodes)
     }
     return [...new Set(undeclared)]
@@ -105,8 +117,7 @@ export class Audit {
 
   policies (): readonly RoutePolicy[] {
     return this.#inScope().flatMap((route) => {
-      const nodes = [...this.#protectionsOf(route), ...route.own]
-      const parts = nodes.map(describePolicy)
+      const parts = [...this.#protectionsOf(route), ...ownPolicies(route)].map(describePolicy)
       const policy = parts.length > 1 ? { all: parts } : parts[0]
       return route.methods.map((method) => ({ method, url: route.url, policy }))
     })

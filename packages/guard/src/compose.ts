@@ -69,10 +69,12 @@ export function open (reason: string): Policy {
   return policyHook({ kind: 'open', reason })
 }
 
-/** Policies that run one after another on a route (a scope's and the route's own) must make sense as one `allOf`. */
+/**
+ * Policies that run one after another on a route (a scope's and the route's own) must make sense as one `allOf`. `sharedKey`
+ * speaks for the `allOf` that says it and for no other: whoever wrote the scope's policy did not know the route's keys.
+ */
 export function checkSequence (nodes: readonly PolicyNode[]): void {
-  checkCombination(nodes, nodes.some((node) => node.kind === 'all' && node.sharedKey))
-  checkTenantOrder(nodes)
+  checkCombination(nodes.filter((node) => !isSaidToBeShared(node)), false)
   const [unproved] = needingTenant(nodes)
   if (unproved !== undefined) {
     throw new OptionsError(unproved.definition.owner, 'policy', `of "${unproved.definition.name}" needs a tenant, and no guard before it always proves one`)
@@ -116,6 +118,10 @@ function refuseSharedSource (one: PolicyNode, other: PolicyNode): void {
 function refuseProvisional (node: PolicyNode): void {
   const found = leavesOf(node).find(({ definition }) => definition.provisional === true)
   if (found !== undefined) throw new OptionsError(OWNER, 'anyOf', `has "${found.definition.name}", which may prove nothing before the body has been read, before other alternatives; write it last`)
+}
+
+function isSaidToBeShared (node: PolicyNode): boolean {
+  return node.kind === 'all' && node.sharedKey && proofOf(node, tenant, false) !== 'always'
 }
 
 function checkCombination (children: readonly PolicyNode[], sharedKey: boolean): void {

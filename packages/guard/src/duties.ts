@@ -82,7 +82,6 @@ export function announceCommit (request: FastifyRequest, passed: readonly Judged
 /** The request is refused after its policy had passed: nothing of it is true any more, and nothing of it is taken. */
 export function refuseAfterwards (request: FastifyRequest, state: RequestState, refused: AuthError): AuthError {
   state.refusal = refused
-  state.hidden = true
   hideCredentials(request, state.sources, true)
   giveBackClaims(state)
   return refused

@@ -21,7 +21,7 @@ export function assertForwardingIsSafe (app: FastifyInstance, question: Forwardi
   const found = readTrustProxy(app)
   if (found === 'safe') return
   const why = {
-    everyone: 'can\'t be kept with trustProxy: true, which believes forwarded headers of any client',
+    everyone: 'can\'t be kept with trustProxy: true, nor with a list or a function that comes to the same: forwarded headers of any client would count',
     hops: 'can\'t be kept with a number as trustProxy, which counts hops and not who is trusted',
     unknown: 'can\'t be kept because the trustProxy setting of this Fastify can\'t be found out'
   }[found]

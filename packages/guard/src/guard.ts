@@ -164,6 +164,8 @@ function guardOfNode<I, Q extends object> (node: GuardNode): Guard<I, Q> {
 export function policyHook (node: PolicyNode): Policy {
   const compiled = compilePolicy(node)
   const hook = function sallyportPolicy (request: FastifyRequest, _reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    // Hooks after onRequest that are given a payload have it in this place: nobody could be told of a verdict.
+    if (typeof done !== 'function') throw refusal('ERR_GUARD_STAGE_LATE')
     runPolicy(compiled, request, done)
   }
   Object.defineProperty(hook, kGuard, { value: Object.freeze({ protocol: PROTOCOL, node: Object.freeze(node) }) })

@@ -42,7 +42,7 @@ export function runPolicy ({ node, sources, announces }: CompiledPolicy, request
     const refused = verdict ?? trial.accept()
     if (refused !== undefined) state.refusal = refused
     // After the stage that hides, and for a refusal, nobody else will.
-    if (refused !== undefined || state.hidden) hideCredentials(request, state.sources, refused !== undefined)
+    if (refused !== undefined || state.committed) hideCredentials(request, state.sources, refused !== undefined)
     done(refused)
   }
   if (announces) announce(node, trial)
@@ -101,22 +101,22 @@ function judgeAny (node: AnyNode, trial: Trial): MaybeLater<Verdict> {
   return presented === undefined ? judgeAmbient(node, trial, 0) : judgeNode(presented, trial)
 }
 
-/** Nothing was presented: what needs nothing presented (addresses) may still pass, in the written order. */
+/** Nothing was presented: what needs nothing presented (addresses) may still pass, in the written order. One that is refused leaves nothing behind. */
 function judgeAmbient (node: AnyNode, trial: Trial, from: number, first?: AuthError): MaybeLater<Verdict> {
   for (let i = from; i < node.children.length; i++) {
     const child = node.children[i]!
     if (!isAmbient(child)) continue
-    const { passed, claims } = trial
+    const before = { ...trial }
     const verdict = judgeNode(child, trial)
     if (isThenable(verdict)) {
       return verdict.then((later) => {
         if (later === undefined || later.outcome === 'unavailable') return later
-        Object.assign(trial, { passed, claims })
+        Object.assign(trial, before)
         return judgeAmbient(node, trial, i + 1, first ?? later)
       })
     }
     if (verdict === undefined || verdict.outcome === 'unavailable') return verdict
-    Object.assign(trial, { passed, claims })
+    Object.assign(trial, before)
     first ??= verdict
   }
   return isAmbient(node) ? first : missing(node)

@@ -21,8 +21,8 @@ export function installStages (app: FastifyInstance): void {
     const settle = (verdict: AuthError | undefined): void => {
       const refused = verdict ?? announceCommit(request, state.passed)
       if (refused === undefined) {
-        // Not later: a body that can't be parsed, or that no schema fits, would show them to error hooks and logs.
-        hide(request, state)
+        // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
+        hideCredentials(request, state.sources, false)
         state.body?.whenGone(() => { giveBackClaims(state) })
       } else refuseAfterwards(request, state, refused)
       done(refused)
@@ -68,11 +68,6 @@ export function installStages (app: FastifyInstance): void {
 
 function failed (settle: (refused: AuthError) => void): (cause: unknown) => void {
   return (cause) => { settle(refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'stage', cause })) }
-}
-
-function hide (request: FastifyRequest, state: RequestState): void {
-  state.hidden = true
-  hideCredentials(request, state.sources, state.refusal !== undefined)
 }
 
 /** An answer that is not sent must not leave a file or a connection open. */

@@ -61,12 +61,10 @@ export interface RequestState {
   verified: (() => Promise<AuthError | undefined>) | undefined
   /** Gives back the claims that were made, as long as the body may still turn out wrong. */
   giveBack: (() => void) | undefined
-  /** True once claims have been made; a later claim comes too late. */
+  /** True once claims have been made and credentials hidden; a later claim comes too late. */
   committed: boolean
   /** Where credentials of the policies stand, also of alternatives that were not asked. */
   sources: readonly CredentialSource[]
-  /** True once credentials have been hidden. */
-  hidden: boolean
   /** Guards whose credential was presented and that add headers to the answer. */
   announcing: readonly GuardDefinition[]
   refusal: AuthError | undefined
@@ -125,7 +123,7 @@ export function beginState (request: FastifyRequest): RequestState | undefined {
   if (runtime === undefined) return undefined
   const state: RequestState = {
     runtime, judged: [], passed: [], principal: anonymous, claims: [], duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, giveBack: undefined,
-    committed: isLate, sources: [], hidden: isLate, announcing: [], refusal: undefined
+    committed: isLate, sources: [], announcing: [], refusal: undefined
   };
   (request as WithState)[kState] = state
   return state

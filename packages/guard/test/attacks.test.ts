@@ -1,5 +1,5 @@
 import { connect, type AddressInfo, type Socket } from 'node:net'
-import type { FastifyInstance, FastifyServerOptions } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyServerOptions } from 'fastify'
 import t from 'tap'
 import type { Test } from 'tap'
 import { allOf, anyOf, memoryStore, optional, type Claim, type Policy } from '../src/index.js'
@@ -89,6 +89,74 @@ t.test('an outage opens no door, whatever stands beside it', async (t) => {
     const answer = await app.inject({ url: '/', headers: { 'x-down': 'pass', 'x-good': 'pass', 'x-other': 'pass' } })
     t.same([answer.statusCode, codeOf(answer)], [503, 'ERR_GUARD_JUDGE_FAILED'], title)
   }
+})
+
+t.test('a refused alternative leaves nothing behind, not even a subject', async (t) => {
+  for (const later of [false, true]) {
+    const named = placeGuard('named', { judge: () => ({ identity: 1, principal: { subject: 'ghost', scopes: ['haunt'] } }) })
+    const shut = placeGuard('shut', { judge () { if (!later) throw refusedBy('shut', 'forbidden'); return Promise.reject(refusedBy('shut', 'forbidden')) } })
+    const app = await guardedApp(t)
+    app.get('/', { onRequest: anyOf(allOf(named, shut), placeGuard()) }, (request) => request.auth)
+    t.same((await app.inject('/')).json(), { principal: { scopes: [] }, via: ['place'] })
+  }
+})
+
+// Hooks: what runs is what Fastify was given in the end, in the place where it runs
+
+t.test('what another plugin does to a route when it is declared is what the audit sees', async (t) => {
+  const dropped = await guardedApp(t)
+  dropped.addHook('onRoute', (route) => { route.onRequest = async () => undefined })
+  dropped.get('/dropped', { onRequest: keyGuard('alpha') }, handler)
+  await t.rejects(async () => { await dropped.ready() }, /declare no policy: GET \/dropped/)
+
+  const lost = await guardedApp(t, { audit: 'warn' })
+  lost.addHook('onRoute', (route) => { Object.assign(route, { onRequest: undefined }) })
+  lost.get('/lost', { onRequest: keyGuard('alpha') }, handler)
+  await t.rejects(async () => { await lost.ready() }, /is undefined at GET \/lost/)
+
+  const added = await guardedApp(t)
+  added.addHook('onRoute', (route) => { route.onRequest = keyGuard('alpha') })
+  added.get('/added', { exposeHeadRoute: false }, handler)
+  t.equal((await added.inject('/added')).statusCode, 401)
+  t.same(added.policies(), [{ method: 'GET', url: '/added', policy: { guard: 'alpha', plugin: '@test/guards' } }])
+})
+
+t.test('a guard in a hook that can tell nobody of a verdict refuses all, and ends no process', async (t) => {
+  const fatal = watchProcess(t)
+  for (const hook of ['preParsing', 'preSerialization', 'onSend']) {
+    for (const later of [false, true]) {
+      const alpha = keyGuard('alpha', { judge: () => later ? Promise.resolve({ identity: 1 }) : { identity: 1 } })
+      const app = await guardedApp(t, { audit: 'warn' })
+      app.addHook(hook as 'preParsing', alpha as never)
+      app.get('/', { onRequest: alpha }, () => ({ reached: true }))
+      const answer = await app.inject({ url: '/', headers: { 'x-alpha': 'pass' } })
+      t.equal(answer.statusCode, 503, hook)
+      t.notMatch(answer.body, /reached/)
+    }
+  }
+  const alone = await guardedApp(t)
+  alone.get('/', { preParsing: keyGuard('alpha') as never }, handler)
+  await t.rejects(async () => { await alone.ready() }, /declare no policy: GET \//)
+  t.same(await fatal(), [])
+})
+
+t.test('what a body is refused with shows no credential to error handlers, nor to their logs', async (t) => {
+  const app = await guardedApp(t, {}, { bodyLimit: 20 })
+  const seen: string[] = []
+  app.addHook('onError', async (request) => { seen.push(JSON.stringify([request.headers, request.raw.rawHeaders])) })
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    seen.push(JSON.stringify([request.headers, request.raw.rawHeaders]))
+    return reply.code(error.statusCode!).send(error)
+  })
+  const schema = { body: { type: 'object', required: ['name'] } }
+  app.post('/', { onRequest: keyGuard('alpha'), schema }, handler)
+  const bodies = { 413: ['application/json', `"${'a'.repeat(30)}"`], 400: ['application/json', '{'], 415: ['text/strange', 'x'], 422: ['application/json', '{}'] } as const
+  for (const [title, [type, payload]] of Object.entries(bodies)) {
+    const { statusCode } = await app.inject({ method: 'POST', url: '/', headers: { 'x-alpha': 'canary', 'content-type': type }, payload })
+    t.equal(statusCode, title === '422' ? 400 : Number(title))
+  }
+  t.equal(seen.length, 8)
+  t.notMatch(seen.join(), /canary|x-alpha/i)
 })
 
 // Floods and races

@@ -227,6 +227,15 @@ t.test('allOf refuses credentials of which only some prove a tenant, unless shar
   app.protect(tenant)
   app.get('/mixed', { onRequest: shared }, () => 'reached')
   await t.rejects(async () => { await app.ready() }, /GET \/mixed can't hold: .*only some prove a tenant/, 'a scope and its route are judged as one allOf')
+
+  const vouching = await guardedApp(t)
+  vouching.protect(allOf(tenant, shared, { sharedKey: true }))
+  vouching.get('/other', { onRequest: keyGuard('gamma') }, () => 'reached')
+  await t.rejects(async () => { await vouching.ready() }, /GET \/other can't hold: .*only some prove a tenant/, 'what a scope says of its keys does not hold for those of a route')
+  const said = await guardedApp(t)
+  said.protect(allOf(tenant, shared, { sharedKey: true }))
+  said.get('/other', { onRequest: allOf(keyGuard('gamma'), { sharedKey: true }) }, () => 'reached')
+  await t.resolves(async () => { await said.ready() })
 })
 
 t.test('a tenant list stands after the guard that proves the tenant', async (t) => {

@@ -92,6 +92,17 @@ t.test('credentials that nobody judged stay, and so do those that a guard leaves
   t.match((await app.inject({ url: '/basic', headers: { authorization: 'Basic kept' } })).body, /Basic kept/, 'another scheme is another credential')
 })
 
+t.test('a refused request loses the whole header, since a credential may stand in it under a scheme that is misspelt', async (t) => {
+  const app = await guardedApp(t)
+  app.setErrorHandler((_error, request, reply) => reply.code(401).send(viewsOf(request)))
+  app.get('/', { onRequest: keyGuard('bearer', { credentials: [{ header: 'authorization', scheme: 'Bearer' }], isPresented: () => false }) }, handler)
+  for (const authorization of ['Bearr canary', 'canary', 'Basic canary']) {
+    const answer = await app.inject({ url: '/', headers: { authorization } })
+    t.equal(answer.statusCode, 401)
+    t.notMatch(answer.body, /canary/, authorization)
+  }
+})
+
 t.test('a presented credential of the policy is hidden even if another one decided', async (t) => {
   const app = await guardedApp(t)
   app.get('/', { onRequest: anyOf(keyGuard('alpha'), keyGuard('beta')) }, viewsOf)
@@ -110,6 +121,13 @@ t.test('a refusal hides what earlier policies of the route have judged', async (
 })
 
 // Headers of the answer
+
+t.test('a refusal that brings a challenge of its own keeps it', async (t) => {
+  const app = await guardedApp(t)
+  const own = new AuthError({ code: 'ERR_ALPHA_REJECTED', outcome: 'rejected', message: 'no', challenge: 'Own error="special"' })
+  app.get('/', { onRequest: keyGuard('alpha', { judge () { throw own } }) }, handler)
+  t.equal((await app.inject({ url: '/', headers: { 'x-alpha': 'x' } })).headers['www-authenticate'], 'Own error="special"')
+})
 
 t.test('challenges are on the answer as it finally is: kept by a custom error handler, never on a 200', async (t) => {
   const app = await guardedApp(t)
@@ -269,7 +287,7 @@ t.test('request.auth is anonymous before a policy has passed, and after any refu
   })
   const alpha = keyGuard('alpha', { proves: ['tenant'] })
   app.get('/', { onRequest: allOf(alpha, keyGuard('beta'), { sharedKey: true }) }, (request) => request.auth)
-  app.get('/two', { onRequest: [allOf(alpha, { sharedKey: true }), keyGuard('beta')] }, (request) => request.auth)
+  app.get('/two', { onRequest: [alpha, allOf(keyGuard('beta'), { sharedKey: true })] }, (request) => request.auth)
   for (const url of ['/', '/two']) {
     const passed = await app.inject({ url, headers: { 'x-alpha': 'tenant:acme scopes:a,b', 'x-beta': 'pass' } })
     t.same(passed.json(), { principal: { tenant: 'acme', scopes: ['a', 'b'] }, via: ['alpha', 'beta'] })

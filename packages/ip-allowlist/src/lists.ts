@@ -77,17 +77,18 @@ function currentSet (list: AddressSet | NamedList | undefined, { live }: ListCon
 }
 
 /**
- * Throws a refusal, or rejects with one, unless the lists let the address pass.
+ * Throws a refusal, or rejects with one, unless the lists let the address pass. A set may be of the user's own making:
+ * anything but a plain answer counts against the address.
  * @param whenMissing what a list that the store does not have counts for
  */
 export function verifyAddress (address: ParsedAddress, { allow, deny }: CompiledLists, whenMissing: 'deny' | 'allow'): void | Promise<void> {
   const denied = deny?.()
   const allowed = allow?.()
   const verify = (deniedNow: AddressSet | undefined, allowedNow: AddressSet | undefined): void => {
-    if (deniedNow?.hasParsed(address) === true) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
+    if (deniedNow !== undefined && deniedNow.hasParsed(address) !== false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
     const isMissing = (deny !== undefined && deniedNow === undefined) || (allow !== undefined && allowedNow === undefined)
     if (isMissing && whenMissing === 'deny') throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'list-missing' })
-    if (allowedNow?.hasParsed(address) === false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'not-allowed' })
+    if (allowedNow !== undefined && allowedNow.hasParsed(address) !== true) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'not-allowed' })
   }
   if (!isThenable(denied) && !isThenable(allowed)) return verify(denied, allowed)
   return Promise.all([denied, allowed]).then(([deniedNow, allowedNow]) => verify(deniedNow, allowedNow))
