@@ -263,10 +263,11 @@ t.test('a nonce belongs to its key: another key\'s is another one', async (t) =>
 })
 
 t.test('key ids and nonces can\'t be cut anew into another pair', async (t) => {
-  const keys = ['a', 'ab', '1:a'].map((id, i) => ({ id, secret: Buffer.alloc(32, i + 1), tenant: 't' }))
+  const keys = ['a', 'a:b'].map((id, i) => ({ id, secret: Buffer.alloc(32, i + 1), tenant: 't' }))
   const { send } = await testApp(t, { keys })
-  for (const [keyId, nonce, i] of [['a', 'b:c', 0], ['ab', ':c', 1], ['1:a', 'c', 2], ['a', ':b:c', 0]] as const) {
-    t.equal((await send(signed({ path }, signerFor({ keyId, secret: keys[i]!.secret, nonce: () => nonce })))).statusCode, 200, `${keyId} ${nonce}`)
+  for (const [i, nonce] of ['b:c', 'c'].entries()) {
+    const { id: keyId, secret } = keys[i]!
+    t.equal((await send(signed({ path }, signerFor({ keyId, secret, nonce: () => nonce })))).statusCode, 200, `${keyId} and ${nonce}`)
   }
 })
 
@@ -339,7 +340,9 @@ t.test('the algorithm is the key\'s: none, another one and a weaker one are refu
   t.equal((await send(signed({ path }, signerFor({ profile: both, secret: long })))).statusCode, 200)
   isRefused(t, await send(signed({ path }, signerFor({ profile: both, secret: long, algorithm: 'hmac-sha512' }))), invalid, 'pinned to the other')
   for (const algorithm of both.algorithms) t.equal((await send(signed({ path }, signerFor({ profile: both, keyId: 'any', secret: Buffer.alloc(64, 6), algorithm })))).statusCode, 200)
-  isRefused(t, await send(request(handSigned({ components: floorComponents, parameters: `${defaultParameters()};alg="hmac-sha512"` }))), invalid, 'the MAC of one, the name of another')
+  const named = (algorithm: string) => request(handSigned({ components: floorComponents, parameters: `${defaultParameters()};alg="${algorithm}"`, key: long }))
+  t.equal((await send(named('hmac-sha256'))).statusCode, 200)
+  isRefused(t, await send(named('hmac-sha512')), invalid, 'the MAC of one, the name of another')
 })
 
 t.test('a right signature under another name of algorithm of the same key proves nothing', async (t) => {
