@@ -2,11 +2,14 @@
 
 import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
 import { OptionReader, type Lifetime } from '@sallyport/guard'
-import { openRegisterFile } from './register-file.js'
+import { openRegisterFile, readMoment } from './register-file.js'
 import { openSealingKey, seal, unseal } from './sealing.js'
 
-export const ringNames = ['production', 'sandbox', 'commerce'] as const
+export const ringNames = ['production', 'sandbox', 'commerce', 'payments'] as const
 export type RingName = typeof ringNames[number]
+
+/** Rings of systems whose tokens are signed and not encrypted. */
+const signedOnly: readonly RingName[] = ['commerce', 'payments']
 
 /** 32 secret bytes. With an end it is retired; the one without is in use. */
 export interface RingKey extends Lifetime {
@@ -18,7 +21,7 @@ export interface RingKey extends Lifetime {
 export interface KeyRing {
   /** HS256. */
   readonly signing: readonly RingKey[]
-  /** `dir` with A256GCM. Empty for `commerce`, whose tokens are signed only. */
+  /** `dir` with A256GCM. Empty where tokens are signed only. */
   readonly encryption: readonly RingKey[]
 }
 
@@ -75,8 +78,12 @@ function newKey (): RingKey {
 }
 
 function firstRings (): Rings {
-  const sealed = (): KeyRing => ({ signing: [newKey()], encryption: [newKey()] })
-  return { production: sealed(), sandbox: sealed(), commerce: { signing: [newKey()], encryption: [] } }
+  const first = (name: RingName): KeyRing => ({ signing: [newKey()], encryption: signedOnly.includes(name) ? [] : [newKey()] })
+  return eachRing(first)
+}
+
+function eachRing (ringOf: (name: RingName) => KeyRing): Rings {
+  return Object.freeze({ production: ringOf('production'), sandbox: ringOf('sandbox'), commerce: ringOf('commerce'), payments: ringOf('payments') })
 }
 
 function formatRings (rings: Rings, sealingKey: KeyObject): string {
@@ -99,16 +106,14 @@ function parseRings (text: string, sealingKey: KeyObject): Rings {
     const [signing, encryption] = [keysOf('signing'), keysOf('encryption')]
     keyInUse(signing)
     // A file without keys to seal with must not make tokens that lie open.
-    if (name !== 'commerce') keyInUse(encryption)
+    if (!signedOnly.includes(name)) keyInUse(encryption)
     return Object.freeze({ signing, encryption })
   }
-  return Object.freeze({ production: ringOf('production'), sandbox: ringOf('sandbox'), commerce: ringOf('commerce') })
+  return eachRing(ringOf)
 }
 
 function readKey (reader: OptionReader, sealingKey: KeyObject, owner: readonly string[]): RingKey {
-  const [id, sealed, end] = [reader.requiredText('id'), reader.requiredText('sealed'), reader.text('notAfter')]
-  const notAfter = end === undefined ? undefined : new Date(end)
-  if (Number.isNaN(notAfter?.getTime())) throw reader.error('notAfter', 'must be a moment in ISO 8601')
+  const [id, sealed, notAfter] = [reader.requiredText('id'), reader.requiredText('sealed'), readMoment(reader, 'notAfter')]
   try {
     const key = unseal(sealed, sealingKey, { owner: [...owner, id], minimumBytes: KEY_BYTES })
     return Object.freeze({ id, key, ...(notAfter !== undefined && { notAfter }) })
