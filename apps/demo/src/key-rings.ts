@@ -2,11 +2,11 @@
 
 import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
 import { OptionReader, type Lifetime } from '@sallyport/guard'
-import { openRegisterFile } from './register-file.js'
+import { openRegisterFile, readMoment } from './register-file.js'
 import { openSealingKey, seal, unseal } from './sealing.js'
 
 /** Each ring, and whether its tokens are sealed as well as signed. */
-const rings = { production: 'sealed', sandbox: 'sealed', commerce: 'signed' } as const
+const rings = { production: 'sealed', sandbox: 'sealed', commerce: 'signed', payments: 'signed' } as const
 export type RingName = keyof typeof rings
 export const ringNames = Object.keys(rings) as readonly RingName[]
 
@@ -110,9 +110,7 @@ function parseRings (text: string, sealingKey: KeyObject): Rings {
 }
 
 function readKey (reader: OptionReader, sealingKey: KeyObject, owner: readonly string[]): RingKey {
-  const [id, sealed, end] = [reader.requiredText('id'), reader.requiredText('sealed'), reader.text('notAfter')]
-  const notAfter = end === undefined ? undefined : new Date(end)
-  if (Number.isNaN(notAfter?.getTime())) throw reader.error('notAfter', 'must be a moment in ISO 8601')
+  const [id, sealed, notAfter] = [reader.requiredText('id'), reader.requiredText('sealed'), readMoment(reader, 'notAfter')]
   try {
     const key = unseal(sealed, sealingKey, { owner: [...owner, id], minimumBytes: KEY_BYTES })
     return Object.freeze({ id, key, ...(notAfter !== undefined && { notAfter }) })
