@@ -31,5 +31,5 @@ export default defineConfig(
     ignores: ['packages/*/src/index.ts', 'packages/*/src/plugin.ts', 'packages/bearer-jwt/src/private-jwt.ts', 'packages/test-kit/**'],
     rules: { '@typescript-eslint/no-restricted-imports': ['error', { patterns: upwards }] }
   },
-  { files: ['**/*.js', '**/*.mjs'], languageOptions: { globals: { process: 'readonly', console: 'readonly', performance: 'readonly', fetch: 'readonly', Buffer: 'readonly', setTimeout: 'readonly', URL: 'readonly' } } }
+  { files: ['**/*.js', '**/*.mjs'], languageOptions: { globals: { process: 'readonly', console: 'readonly', performance: 'readonly', fetch: 'readonly', Buffer: 'readonly', setTimeout: 'readonly', setImmediate: 'readonly', URL: 'readonly' } } }
 )

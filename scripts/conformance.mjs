@@ -8,6 +8,8 @@ import { runHmac } from './conformance/hmac.mjs'
 import { runIp } from './conformance/ip.mjs'
 import { runJwe } from './conformance/jwe.mjs'
 import { runJws } from './conformance/jws.mjs'
+import { runKongHmac } from './conformance/kong-hmac.mjs'
+import { runRfc9421 } from './conformance/rfc9421.mjs'
 import { runRfc9421Base } from './conformance/rfc9421-base.mjs'
 import { runSf } from './conformance/sf.mjs'
 import { corporaFolder, openCorpus } from './conformance/tally.mjs'
@@ -20,8 +22,9 @@ const files = {
   'sf.json': (corpus) => runSf(corpus, hmacAuth),
   'digest.json': (corpus) => runDigest(corpus, hmacAuth),
   'hmac.json': (corpus) => runHmac(corpus, hmacAuth),
-  'rfc9421.json': (corpus) => runRfc9421Base(corpus, hmacAuth),
-  'rfc9421-asym.json': (corpus) => runRfc9421Base(corpus, hmacAuth)
+  'rfc9421.json': async (corpus) => [await runRfc9421Base(corpus, hmacAuth), await runRfc9421(corpus, hmacAuth)],
+  'rfc9421-asym.json': (corpus) => runRfc9421Base(corpus, hmacAuth),
+  'kong-hmac.json': (corpus) => runKongHmac(corpus, hmacAuth)
 }
 
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(files)
@@ -34,9 +37,10 @@ for (const file of wanted) {
     missing++
     continue
   }
-  const tally = await files[file](corpus)
-  for (const line of tally.details()) console.log(line)
-  tallies.push(tally)
+  for (const tally of [await files[file](corpus)].flat()) {
+    for (const line of tally.details()) console.log(line)
+    tallies.push(tally)
+  }
 }
 for (const tally of tallies) console.log(tally.line())
 const [passed, failed] = [tallies.reduce((total, tally) => total + tally.passed, 0), tallies.reduce((total, tally) => total + tally.failed, missing)]

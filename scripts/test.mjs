@@ -39,7 +39,8 @@ for (const [name, suite] of [...suites].sort()) {
   failed += suite.failed
   skipped += suite.skipped
 }
-if (code !== 0 && failed === 0) failed = 1
+// A failed build, or nothing that ran, is no success.
+if ((code !== 0 || suites.size === 0) && failed === 0) failed = 1
 if (skipped > 0 && process.env.REQUIRE_SERVICES === '1') {
   console.log(`${skipped} skipped, and REQUIRE_SERVICES=1 allows none`)
   failed += skipped

@@ -23,6 +23,7 @@ export const designRules = {
   claims: 'claims that are no JSON object',
   algorithm: 'algorithm or encryption not offered',
   notNested: 'not nested',
+  floor: 'below the signature floor and no named gap',
   proxies: 'unsafe trustProxy',
   shortKey: 'key shorter than RFC 7518 without shortSecrets'
 }

@@ -1,40 +1,80 @@
-/** One variant as a process of its own: listens, says where, and answers questions about itself over its IPC channel. */
+/** One variant's server as a process of its own. Beside the load it answers what it used, and what a request costs inside. */
 
-import Fastify from 'fastify'
-import { variants } from './variants.js'
+import { createServer, IncomingMessage, ServerResponse, type RequestListener } from 'node:http'
+import { once } from 'node:events'
+import { Socket, type AddressInfo } from 'node:net'
+import { answerQuestions } from './child.js'
+import type { Sample } from './variant.js'
+import { variantOf } from './variants.js'
 
-export interface Ready { readonly port: number, readonly headers: Readonly<Record<string, string>>, readonly bytesPerRequest: number }
-export interface Usage { readonly cpuMicros: number }
+/** What one request costs in the process: no socket, no HTTP parser, one at a time. */
+export interface InsideCost { readonly micros: number, readonly bytes: number }
 
-const ALLOCATION_REQUESTS = 2_000
+export type ServerProtocol = {
+  readonly port: () => Promise<number>
+  /** Microseconds of CPU since the process started. */
+  readonly cpu: () => number
+  readonly inside: () => Promise<InsideCost>
+}
 
-const name = process.argv[2] ?? ''
-const variant = variants[name]
-if (variant === undefined || process.send === undefined) throw new Error(`start with a variant's name and an IPC channel: ${Object.keys(variants).join('; ')}`)
+const timedRequests = 500
+// So few that they fit in V8's young generation: nothing is collected while they are counted.
+const weighedRequests = 40
 
-const app = Fastify()
-const headers = await variant(app)
-await app.ready()
-const bytesPerRequest = await allocation()
-await app.listen({ port: 0, host: '127.0.0.1' })
-const { port } = app.server.address() as { port: number }
-process.on('message', () => {
-  const { user, system } = process.cpuUsage()
-  process.send!({ cpuMicros: user + system } satisfies Usage)
-})
-process.send({ port, headers, bytesPerRequest } satisfies Ready)
+const variant = variantOf(process.argv[2] ?? '')
+const listener = await variant.serve()
+const make = await variant.requests()
+const server = createServer(listener).listen(0, '127.0.0.1')
+await once(server, 'listening')
+const first = await make()
 
-/** Heap that a request leaves behind. The young generation is made so large (see bench.ts) that nothing is collected meanwhile. */
-async function allocation (): Promise<number> {
-  const send = async (count: number): Promise<void> => {
-    for (let i = 0; i < count; i++) {
-      const { statusCode } = await app.inject({ url: '/', headers })
-      if (statusCode !== 200) throw new Error(`${name} answers ${statusCode}`)
-    }
-  }
-  await send(ALLOCATION_REQUESTS)
+answerQuestions({
+  port: async () => (server.address() as AddressInfo).port,
+  cpu: () => process.cpuUsage().user + process.cpuUsage().system,
+  inside: async () => ({ micros: await time(), bytes: await weigh() })
+} satisfies ServerProtocol)
+
+async function time (): Promise<number> {
+  const samples = await prepare(timedRequests)
+  globalThis.gc!()
+  const start = performance.now()
+  for (const sample of samples) await exchange(listener, sample)
+  return (performance.now() - start) * 1_000 / samples.length
+}
+
+async function weigh (): Promise<number> {
+  const samples = await prepare(weighedRequests)
   globalThis.gc!()
   const before = process.memoryUsage().heapUsed
-  await send(ALLOCATION_REQUESTS)
-  return (process.memoryUsage().heapUsed - before) / ALLOCATION_REQUESTS
+  for (const sample of samples) await exchange(listener, sample)
+  return (process.memoryUsage().heapUsed - before) / samples.length
 }
+
+async function prepare (count: number): Promise<readonly Sample[]> {
+  const samples: Sample[] = []
+  while (samples.length < count) samples.push(variant.isFresh === true ? await make() : first)
+  return samples
+}
+
+/** Runs one request through the framework: Node's own request and response objects, but nothing is written anywhere. */
+function exchange (handle: RequestListener, { method, headers, body }: Sample): Promise<void> {
+  const request = new IncomingMessage(callerSocket)
+  request.method = method
+  request.url = '/'
+  request.httpVersion = '1.1'
+  request.headers = body === undefined ? { ...headers } : { ...headers, 'content-length': String(Buffer.byteLength(body)) }
+  for (const [name, value] of Object.entries(request.headers)) request.rawHeaders.push(name, String(value))
+  if (body !== undefined) request.push(body)
+  request.push(null)
+  const response = new ServerResponse(request)
+  return new Promise((resolve, reject) => {
+    response.end = function () {
+      if (response.statusCode === 200) resolve()
+      else reject(new Error(`answers ${response.statusCode}`))
+      return response
+    }
+    handle(request, response)
+  })
+}
+
+const callerSocket = Object.defineProperty(new Socket(), 'remoteAddress', { value: '127.0.0.1' })

@@ -1,12 +1,11 @@
 /** Where keys come from: a list, a resolver, or a JWK Set on the network. The one place that waits for somebody else. */
 
 import { createPublicKey, createSecretKey, generateKeyPairSync, hash, randomBytes, type KeyObject } from 'node:crypto'
-import { askResolver, type AuthError } from '@sallyport/guard'
+import { askResolver, BoundedCache, type AuthError } from '@sallyport/guard'
 import { refusal } from './errors.js'
 import { resolveKey, type Algorithm, type JwtKey, type KeyRules, type TrustedKey } from './keys.js'
 import { createKeyedCheck, createSignatureCheck, type SignatureCheck } from './private-jwt.js'
 import { ageOf, RemoteKeys, type RemoteJwks } from './remote-jwks.js'
-import { BoundedCache } from './bounded-cache.js'
 
 /** What is known of a token before its signature is judged. Nobody has proved any of it: use it to look up keys and for nothing else. */
 export interface KeyHints {

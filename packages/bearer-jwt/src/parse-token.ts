@@ -1,8 +1,8 @@
 /** Splits and decodes a compact JWS (RFC 7515 section 3.1), strictly: one spelling for one token, no surprises in JSON. */
 
 import { isUtf8 } from 'node:buffer'
+import { BoundedCache } from '@sallyport/guard'
 import { refusal } from './errors.js'
-import { BoundedCache } from './bounded-cache.js'
 
 export type JwtClaims = Readonly<Record<string, unknown>>
 

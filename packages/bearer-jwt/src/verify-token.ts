@@ -1,7 +1,7 @@
 /** From a token's text to what it proves: structure, key, signature, and only then the claims. */
 
 import { hash } from 'node:crypto'
-import { isAuthError, isLive, type Judgement } from '@sallyport/guard'
+import { BoundedCache, isAuthError, isLive, type Judgement } from '@sallyport/guard'
 import { invalid, own, scopeList, scopesOf, tenantText, textOf, verifyStaticClaims, verifyTime, type TimedClaims } from './claims.js'
 import { isEncrypted, isOpeningKey, openToken, type OpeningKey, type ResolvedEncryption } from './encryption.js'
 import { refusal } from './errors.js'
@@ -9,7 +9,6 @@ import type { KeyHints, KeySource } from './key-source.js'
 import type { Algorithm, TrustedKey } from './keys.js'
 import type { ResolvedOptions } from './options.js'
 import { parseToken, type JwtClaims, type ParsedToken } from './parse-token.js'
-import { BoundedCache } from './bounded-cache.js'
 import type { Trust, TrustFor } from './trust.js'
 
 /** What a token proved, as handlers get it from `identityOf(request, app.bearerJwt)`. */

@@ -50,7 +50,10 @@ function watchRoutes (app: FastifyInstance): SeenRoute[] {
   const routes: SeenRoute[] = []
   seenRoutes.set(app, routes)
   app.addHook('onRoute', function sallyportSees (options) {
-    routes.push({ instance: this, methods: [options.method].flat(), url: options.url, options })
+    const route = { instance: this, methods: [options.method].flat(), url: options.url, options }
+    // A guard of another version is refused where it is named.
+    ownPolicies(route)
+    routes.push(route)
   })
   return routes
 }

@@ -224,8 +224,9 @@ t.test('a second policy on the route sees the same body, and a second use of one
   const app = await guardedApp(t)
   const handler = async (request: FastifyRequest): Promise<unknown> => ({ digest: identityOf(request, digest), via: request.auth.via })
   await app.register(async (scope) => {
-    scope.protect(digest)
-    scope.post('/', { onRequest: allOf(digest, mac, placeGuard(), { sharedKey: true }), preHandler: [mac, digest], handler })
+    const shared = allOf(digest, { sharedKey: true })
+    scope.protect(shared)
+    scope.post('/', { onRequest: allOf(digest, mac, placeGuard(), { sharedKey: true }), preHandler: [mac, shared], handler })
   })
   const answer = await app.inject({ method: 'POST', url: '/', payload: 'a', headers: { ...plain, 'x-digest': digestOf('a'), 'x-mac': `acme:${macOf('a')}` } })
   t.same([answer.statusCode, answer.json()], [200, { digest: { promised: digestOf('a') }, via: ['digest', 'place', 'mac'] }])

@@ -26,7 +26,7 @@ const sizes: Readonly<Record<MacAlgorithm, { readonly block: number, readonly le
  * Where a key's pad and a message lie side by side while they are hashed; one for all keys, since nothing waits in between.
  * Messages that might not fit are rare, and for them the way through `createHmac` takes no longer.
  */
-const scratch = Buffer.allocUnsafeSlow(48 * 1024)
+const scratch = Buffer.allocUnsafeSlow(16 * 1024)
 const longestString = Math.floor((scratch.length - 128) / 3)
 
 /**

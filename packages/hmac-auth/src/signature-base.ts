@@ -4,9 +4,9 @@
  * A component that is absent, or whose value could be read in two ways, is refused; a base never says less than was asked for.
  */
 
-import { refusal } from './errors.js'
+import { invalid } from './errors.js'
 import { serializeDictionary, serializeItem, serializeList, serializeMember, serializeParameters } from './serialize-fields.js'
-import { parseDictionary, parseItem, parseList, type Item, type Member, type Parameters } from './structured-fields.js'
+import { parseDictionary, parseItem, parseList, type Dictionary, type Item, type Member, type Parameters } from './structured-fields.js'
 
 /** Lines of fields as they came, names and values in turn: what Node calls `rawHeaders`. */
 export type FieldLines = readonly string[]
@@ -136,10 +136,11 @@ function comparable ({ identifier, name, parameters }: Component): string {
   return parameters.size < 2 ? identifier : JSON.stringify([name, ...Array.from(parameters, ([key, { value }]) => [key, value]).sort()])
 }
 
-/** The values of one message's components. */
+/** The values of one message's components. What many of them can ask for is read once, so that they can't multiply the work. */
 class ComponentValues {
   readonly #message: Message
   readonly #fieldTypes: FieldTypes
+  #dictionaries: Map<string, Dictionary> | undefined
   #queryParameters: ReadonlyMap<string, string | undefined> | undefined
 
   constructor (message: Message, fieldTypes: FieldTypes) {
@@ -153,7 +154,7 @@ class ComponentValues {
     if (!name.startsWith('@')) return this.#field(component, message)
     if (name === '@status') return statusOf(message)
     if (!('method' in message)) throw invalid('component-absent')
-    return name === '@query-param' ? this.#queryParameter(parameters, message) : derived(name, message)
+    return name === '@query-param' ? this.#queryParameter(parameters, message) : derivedValue(name, message)
   }
 
   #request (): RequestMessage {
@@ -161,16 +162,27 @@ class ComponentValues {
     return this.#message.request
   }
 
-  #field ({ name, parameters }: Component, { fieldLines, trailerLines }: Message): string {
+  #field (component: Component, { fieldLines, trailerLines }: Message): string {
+    const { name, parameters } = component
     const lines = parameters.has('tr') ? trailerLines : fieldLines
     if (lines === undefined) throw invalid('component-absent')
     if (parameters.has('bs')) return binaryWrapped(name, lines)
+    if (parameters.has('key')) return this.#dictionaryMember(component, lines)
     const value = combined(name, lines)
-    if (parameters.has('key')) return dictionaryMember(value, parameters.get('key')!.value as string)
     return parameters.has('sf') ? strictlySerialized(value, this.#fieldTypes.get(name)) : value
   }
 
-  /** Decoded as forms are and encoded again, for names and values alike (RFC 9421 section 2.2.8); read once for a message. */
+  #dictionaryMember ({ name, parameters }: Component, lines: FieldLines): string {
+    this.#dictionaries ??= new Map()
+    const place = `${name} ${parameters.has('tr')} ${parameters.has('req')}`
+    const dictionary = this.#dictionaries.get(place) ?? parseDictionary(combined(name, lines))
+    this.#dictionaries.set(place, dictionary)
+    const member = dictionary.get(parameters.get('key')!.value as string)
+    if (member === undefined) throw invalid('component-absent')
+    return serializeMember(member)
+  }
+
+  /** Decoded as forms are and encoded again, names and values alike (RFC 9421 section 2.2.8). */
   #queryParameter (parameters: Parameters, message: RequestMessage): string {
     if (this.#queryParameters === undefined) {
       const found = new Map<string, string | undefined>()
@@ -186,7 +198,8 @@ class ComponentValues {
   }
 }
 
-function derived (name: string, message: RequestMessage): string {
+/** The value of a derived component of a request (RFC 9421 section 2.2), `@query-param` aside. */
+export function derivedValue (name: string, message: RequestMessage): string {
   switch (name) {
     case '@method': return checked(message.method, wordText)
     case '@scheme': return message.scheme.toLowerCase()
@@ -260,12 +273,6 @@ function binaryWrapped (name: string, lines: FieldLines): string {
   return wrapped.join(', ')
 }
 
-function dictionaryMember (value: string, key: string): string {
-  const member = parseDictionary(value).get(key)
-  if (member === undefined) throw invalid('component-absent')
-  return serializeMember(member)
-}
-
 function strictlySerialized (value: string, type: FieldType | undefined): string {
   switch (type) {
     case 'dictionary': return serializeDictionary(parseDictionary(value))
@@ -304,8 +311,4 @@ function formEncoded (text: string): string {
 function checked (text: string, form: RegExp): string {
   if (!form.test(text)) throw invalid('component-unusable')
   return text
-}
-
-function invalid (reason: string): Error {
-  return refusal('ERR_HMAC_AUTH_SIGNATURE_INVALID', { reason })
 }

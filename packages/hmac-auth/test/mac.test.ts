@@ -47,7 +47,7 @@ t.test('gives the right MAC for keys around the length of a block', async (t) =>
 t.test('gives the right MAC on both sides of the length that is hashed in one piece', async (t) => {
   for (const algorithm of algorithms) {
     const mac = createMac(algorithm, Buffer.alloc(40, 7))
-    for (const length of [0, 1, 63, 64, 128, 16_000, 16_341, 16_342, 16_343, 49_023, 49_024, 49_025, 49_088, 49_089, 200_000]) {
+    for (const length of [0, 1, 63, 64, 128, 5418, 5419, 5461, 5462, 16_255, 16_256, 16_257, 16_320, 16_321, 100_000]) {
       for (const message of ['a'.repeat(length), '\ud800'.repeat(length), '\u20ac'.repeat(length), Buffer.alloc(length, 0xff)]) {
         t.ok(mac.of(message).equals(createHmac(algorithm, Buffer.alloc(40, 7)).update(message).digest()), `${algorithm}, ${length}`)
       }

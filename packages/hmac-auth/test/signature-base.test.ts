@@ -100,6 +100,13 @@ t.test('covers a response, its trailers and its request', async (t) => {
   t.equal(valueOf('"@query-param";name="page";req', answer), '2')
 })
 
+t.test('keeps members of dictionaries apart that have one name in several places', async (t) => {
+  const message: ResponseMessage = { status: 200, fieldLines: ['x', 'a=1'], trailerLines: ['x', 'a=2'], request: { ...order, fieldLines: ['X', 'a=3'], trailerLines: ['x', 'a=4'] } }
+  const identifiers = ['"x";key="a"', '"x";key="a";tr', '"x";key="a";req', '"x";key="a";req;tr', '"x"']
+  const base = buildSignatureBase(inputOf(`(${identifiers.join(' ')})`), message)
+  t.same(base.split('\n').slice(0, -1), ['1', '2', '3', '4', 'a=1'].map((value, index) => `${identifiers[index]}: ${value}`))
+})
+
 t.test('refuses a component that is absent, or that can not stand in a base', async (t) => {
   const wrong: ReadonlyArray<readonly [string, Message?]> = [
     ['"absent"'], ['"absent";bs'], ['"x-dict";key="z"'], ['"x-dict";key="__proto__"'], ['"x-empty";key="a"'], ['"content-type";key="a"'], ['"x-dict";sf'], ['"x-byte"'], ['"expires";tr'],
@@ -142,7 +149,7 @@ t.test('answers the largest request that Node lets through without delay', async
   const fieldLines = ['X', Array.from({ length: 3000 }, (_, index) => `k${index}`).join(','), ...Array.from({ length: 4000 }, () => ['x', ''])].flat()
   const target = `/?${Array.from({ length: 3000 }, (_, index) => `k${index}`).join('&')}`
   const startedAt = performance.now()
-  const keys = Array.from({ length: 32 }, (_, index) => `"x";key="k${index}"`)
+  const keys = Array.from({ length: 64 }, (_, index) => `"x";key="k${index}"`)
   t.throws(() => valueOf(keys.join(' '), { ...order, fieldLines }), refused, 'empty members are no dictionary')
   valueOf(keys.join(' '), { ...order, fieldLines: fieldLines.slice(0, 2) })
   valueOf(keys.map((key) => key.replace('"x";key', '"@query-param";name')).join(' '), { ...order, target })

@@ -84,7 +84,8 @@ class ListFile {
   }
 
   replace (replacement: ListReplacement): Promise<ReplaceResult> {
-    const result = this.#turn.then(() => this.#whileLocked(() => this.#replaceNow(replacement)))
+    // Read before it is locked, because the first reading may have to make the file under the same lock.
+    const result = this.#turn.then(() => this.read()).then(() => this.#whileLocked(() => this.#replaceNow(replacement)))
     this.#turn = result.catch(() => undefined)
     return result
   }
@@ -143,7 +144,8 @@ class ListFile {
         await (await open(lock, 'wx', 0o600)).close()
         break
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || performance.now() > giveUpAt) throw error
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+        if (performance.now() > giveUpAt) throw new Error(`${lock} is there; remove it if no process is changing the lists`, { cause: error })
         await wait(lockRetryMs)
       }
     }

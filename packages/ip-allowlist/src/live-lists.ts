@@ -101,7 +101,10 @@ export class LiveLists {
   async #readVersions (): Promise<void> {
     const { store, storeTimeoutMs, onListEvent } = this.#options
     try {
-      this.#versions = new Map(await inTime(store.versions(), storeTimeoutMs))
+      const versions: unknown = await inTime(store.versions(), storeTimeoutMs)
+      // Nothing else may be taken for a store without lists.
+      if (!(versions instanceof Map)) throw new TypeError('versions() of the store did not resolve to a Map')
+      this.#versions = new Map(versions as ReadonlyMap<string, string>)
       this.#failure = undefined
     } catch (cause) {
       if (this.#failure === undefined) publishListEvent({ kind: 'failed', list: undefined, cause }, onListEvent)

@@ -123,7 +123,7 @@ function actorOf (request: FastifyRequest, source: 'request' | 'socket'): ListAc
 
 /** The lists in a body that has no other members than these. */
 function readBody<N extends string> ({ body }: FastifyRequest, names: readonly N[]): Partial<Record<N, readonly unknown[]>> {
-  const isRight = typeof body === 'object' && body !== null && Object.entries(body).every(([name, value]) => names.includes(name as N) && Array.isArray(value))
+  const isRight = typeof body === 'object' && body !== null && !Array.isArray(body) && Object.entries(body).every(([name, value]) => names.includes(name as N) && Array.isArray(value))
   if (!isRight) throw routesError('ERR_IP_ALLOWLIST_REQUEST_INVALID', `the body must be a JSON object whose only members are lists: ${names.join(', ')}`)
   return body
 }

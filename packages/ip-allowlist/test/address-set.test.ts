@@ -136,6 +136,61 @@ t.test('agrees with a bigint oracle on any rules, for every spelling of a peer',
   t.pass('an allow list and a deny list of the same rules never differ about a peer')
 })
 
+t.test('agrees with a bigint oracle on entries that end, at every moment', async (t) => {
+  const ending = fc.array(fc.record({ rule: fc.oneof(network, span), end: fc.constantFrom(Infinity, 1_000, 2_000, 3_000, 4_000) }), { minLength: 1, maxLength: 14 })
+  fc.assert(fc.property(ending, (list) => {
+    let now = 0
+    const entries = list.map(({ rule, end }) => end === Infinity ? rule.text : { entry: rule.text, expiresAt: new Date(end).toISOString() })
+    const set = createAddressSet(entries, { allowAny: true, allowRanges: true, clock: () => now })
+    for (now of [0, 999, 1_000, 1_999, 2_000, 3_500, 4_000]) {
+      const live = list.filter(({ end }) => now < end).map(({ rule }) => rule)
+      for (const peer of aroundEdges(list.map(({ rule }) => rule))) {
+        if (set.has(everyLiteral(peer)[0]!) !== isListed(live, peer)) throw new Error(`${everyLiteral(peer)[0]} at ${now} in ${JSON.stringify(entries)}`)
+      }
+    }
+  }), { numRuns: 300 })
+  t.pass('an entry counts until before its end, and what covers the same for longer goes on')
+})
+
+t.test('takes a note and an end with an entry, and nothing that only looks like it', async (t) => {
+  const now = Date.parse('2027-01-31T18:00:00Z')
+  const set = createAddressSet([{ entry: '10.0.0.1', note: 'scanner', expiresAt: '2027-01-31T18:00:00.001Z' }, { entry: '10.0.0.2', expiresAt: '2027-01-31T18:00:00Z' }, { entry: '2001:db8::1' }], { clock: () => now })
+  t.same(['10.0.0.1', '10.0.0.2', '2001:db8::1'].map((text) => set.has(text)), [true, false, true])
+  const wrong: [entry: unknown, rule: RegExp][] = [
+    [{}, /must be a string/], [{ entry: 7 }, /must be a string/], [{ entry: ['10.0.0.1'] }, /must be a string/], [['10.0.0.1'], /string, or an object/],
+    [{ entry: '10.0.0.1', expires: '2027-01-31T18:00:00Z' }, /no other members than entry, note, expiresAt/],
+    [{ entry: '10.0.0.1', note: '' }, /note of 1 to 200/], [{ entry: '10.0.0.1', note: 'x'.repeat(201) }, /note of 1 to 200/], [{ entry: '10.0.0.1', note: null }, /note of 1 to 200/],
+    ...[
+      null, 1_801_418_400_000, new Date(0), '', 'never', '2027-01-31', '2027-01-31T18:00Z', '2027-01-31T18:00:00', '2027-01-31T18:00:00+00:00', '2027-02-30T18:00:00Z', '2027-13-01T18:00:00Z',
+      '2027-01-31T24:00:00Z', '2027-01-31T18:60:00Z', '2027-01-31 18:00:00Z', '2027-01-31t18:00:00z', '12027-01-31T18:00:00Z', ' 2027-01-31T18:00:00Z', '2027-01-31T18:00:00.0001Z', '2027-02-29T00:00:00Z'
+    ].map((expiresAt): [unknown, RegExp] => [{ entry: '10.0.0.1', expiresAt }, /expiresAt such as/])
+  ]
+  for (const [entry, rule] of wrong) {
+    t.throws(() => createAddressSet(['10.0.0.1', entry as string]), { code: 'ERR_GUARD_OPTIONS', option: 'entries[1]', message: rule }, JSON.stringify(entry))
+  }
+})
+
+t.test('lets the highest address of a family end like any other', async (t) => {
+  let now = 0
+  const set = createAddressSet([
+    { entry: '255.255.255.0/24', expiresAt: new Date(2_000).toISOString() }, { entry: '255.255.255.255', expiresAt: new Date(1_000).toISOString() }, '0.0.0.0',
+    { entry: 'ffff::/16', expiresAt: new Date(1_000).toISOString() }, { entry: 'ffff:ffff::/32', expiresAt: new Date(2_000).toISOString() }, '::'
+  ], { clock: () => now })
+  const top = ['255.255.255.255', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff']
+  for (const [at, listed] of [[1_999, true], [2_000, false]] as const) {
+    now = at
+    for (const text of top) t.equal(set.has(text), listed, `${text} at ${at}`)
+    t.ok(set.has('0.0.0.0') && set.has('::'))
+  }
+})
+
+t.test('refuses an entry that became longer while it was compiled', async (t) => {
+  const entry = { entry: '10.0.0.1' }
+  const building = buildAddressSet([entry])
+  entry.entry = '2001:db8::1'
+  await t.rejects(building, { option: 'entries[0]', message: /changed while it was compiled/ })
+})
+
 t.test('keeps the boundaries of an entry', async (t) => {
   const cases: { entry: string, inside: string[], outside: string[] }[] = [
     { entry: '198.51.100.7', inside: ['198.51.100.7'], outside: ['198.51.100.6', '198.51.100.8', '98.51.100.7'] },

@@ -18,10 +18,11 @@ export interface Leak {
 export function findLeaks (traces: readonly Trace[], secrets: Iterable<string>): readonly Leak[] {
   const leaks = new Map<string, Leak>()
   const all = traces.map(({ text }) => text).join('\n')
+  const mayHold = createSieve(all)
   let number = 0
   for (const secret of secrets) {
     for (const [spelling, text] of spellingsOf(secret)) {
-      if (!all.includes(text)) continue
+      if (!mayHold(text) || !all.includes(text)) continue
       for (const trace of traces) {
         if (trace.text.includes(text)) leaks.set(`${trace.where} ${number} ${spelling}`, { where: trace.where, secret: number, spelling })
       }
@@ -29,6 +30,32 @@ export function findLeaks (traces: readonly Trace[], secrets: Iterable<string>):
     number++
   }
   return [...leaks.values()]
+}
+
+const GRAM = 12
+const MASK = (1 << 28) - 1
+
+/**
+ * Tells at once of most texts that they are not in a long one. Requests that are signed anew each time bring tens of
+ * thousands of tokens, and looking each up in megabytes of log takes minutes.
+ */
+function createSieve (all: string): (text: string) => boolean {
+  const seen = new Uint8Array((MASK + 1) >> 3)
+  // A rolling hash of the last GRAM characters; times 31 for each, so 31 ** GRAM for the one that leaves.
+  let leaving = 1
+  for (let i = 0; i < GRAM; i++) leaving = Math.imul(leaving, 31)
+  let hash = 0
+  for (let i = 0; i < all.length; i++) {
+    hash = Math.imul(hash, 31) + all.charCodeAt(i) | 0
+    if (i >= GRAM) hash = hash - Math.imul(leaving, all.charCodeAt(i - GRAM)) | 0
+    if (i >= GRAM - 1) seen[(hash & MASK) >> 3]! |= 1 << (hash & 7)
+  }
+  const isSeen = (text: string, from: number): boolean => {
+    let hash = 0
+    for (let i = from; i < from + GRAM; i++) hash = Math.imul(hash, 31) + text.charCodeAt(i) | 0
+    return (seen[(hash & MASK) >> 3]! & 1 << (hash & 7)) !== 0
+  }
+  return (text) => text.length < GRAM || (isSeen(text, 0) && isSeen(text, text.length - GRAM))
 }
 
 /** The secret as it is, percent-encoded, as JSON, in hex, and in base64 wherever in a longer text it may begin. */
@@ -57,7 +84,7 @@ function base64Within (bytes: Buffer, offset: number): string {
   return text.slice(Math.ceil(offset * 8 / 6), whole)
 }
 
-const publicHeaders = /^(?:host|date|content-(?:type|length|encoding)|accept.*|user-agent|connection|x-forwarded-.*|forwarded|x-real-ip)$/i
+const publicHeaders = /^(?:host|date|content-(?:type|length|encoding|digest)|accept.*|user-agent|connection|x-forwarded-.*|forwarded|x-real-ip)$/i
 const shortestToken = 12
 
 /** What in these request headers could be a token: whole values, the part after a scheme, cookies, and the parts of a JWT. */

@@ -1,6 +1,8 @@
 /** A map that forgets: bounded, and cheap where an entry is asked for often. */
 
 /**
+ * A map with at most so many entries, for what plugins remember between requests.
+ *
  * Two generations instead of a list in order of use: an entry that is asked for survives, one that nobody asked for in a
  * whole generation is dropped.
  */

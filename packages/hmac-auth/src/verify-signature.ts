@@ -1,0 +1,124 @@
+/**
+ * Verifies a signature, in this order: what it says, what it covers, its time, its key, its MAC. Whoever has no key learns
+ * nothing but that: an unknown key takes the same work as a wrong signature, and gets the same answer.
+ */
+
+import { createHash, hash } from 'node:crypto'
+import { isThenable } from '@sallyport/guard'
+import { invalid, refusal, type HmacAuthReason } from './errors.js'
+import type { FindKeys } from './key-source.js'
+import type { TrustedKey } from './keys.js'
+import { isSameMac, type Mac } from './mac.js'
+import { cover, type BaseAroundBody, type PresentedSignature, type Profile, type SignedMessage } from './profile.js'
+import { judgeTime, type TimeWindow } from './timestamps.js'
+
+export interface VerifierRules {
+  readonly profile: Profile
+  readonly findKeys: FindKeys
+  readonly window: TimeWindow
+}
+
+/** A signature that this key has made. */
+export interface ProvedSignature {
+  readonly presented: PresentedSignature
+  readonly key: TrustedKey
+}
+
+/** A signature whose MAC goes over a body that is still to come: all else has been judged. */
+export interface PendingSignature {
+  readonly presented: PresentedSignature
+  /** Keys of one id, and so of one identity. */
+  readonly candidates: readonly TrustedKey[]
+}
+
+export type Verification = ProvedSignature | PendingSignature
+
+export interface SignedRequest {
+  readonly message: SignedMessage
+  readonly hasBody: boolean
+  /** Milliseconds since the epoch. */
+  readonly now: number
+}
+
+/** Gives what is proved, or throws (or rejects with) an `AuthError`. At once where keys are at hand. */
+export type VerifySignature = (request: SignedRequest) => Verification | Promise<Verification>
+
+export function createSignatureVerifier ({ profile, findKeys, window }: VerifierRules): VerifySignature {
+  return function verifySignature ({ message, hasBody, now }) {
+    const presented = profile.read(message, hasBody)
+    judgeCoverage(presented)
+    judgeTime(presented, now, window)
+    const candidates = findKeys(presented.keyId, now)
+    return isThenable(candidates) ? Promise.resolve(candidates).then((later) => judgeMac(presented, later, now)) : judgeMac(presented, candidates, now)
+  }
+}
+
+/** Throws for a signature that covers less than the floor, or not the body that came with it. */
+function judgeCoverage ({ lacks }: PresentedSignature): void {
+  if (lacks !== 0) throw refusal('ERR_HMAC_AUTH_COVERAGE_INSUFFICIENT', { reason: `not-covered-${lackingNames(lacks)[0]!}` as HmacAuthReason })
+}
+
+/** Names of what is not covered: `method`, `nonce`. */
+export function lackingNames (lacks: number): readonly string[] {
+  return Object.entries(cover).filter(([, bit]) => (lacks & bit) !== 0).map(([name]) => name)
+}
+
+function judgeMac (presented: PresentedSignature, candidates: readonly TrustedKey[], now: number): Verification {
+  const { base } = presented
+  if (typeof base !== 'string') return { presented, candidates }
+  return { presented, key: keyThatMade(presented, candidates, { now, macOf: (mac) => mac.of(base) }) }
+}
+
+interface MacWork {
+  readonly now: number
+  readonly macOf: (mac: Mac, place: number) => Uint8Array
+}
+
+/** The key that made the MAC. All candidates are tried unless one is right. */
+function keyThatMade ({ algorithm, mac }: PresentedSignature, candidates: readonly TrustedKey[], { now, macOf }: MacWork): TrustedKey {
+  for (const [i, key] of candidates.entries()) {
+    if (!isSameMac({ computed: macOf(macFor(key, algorithm), i), presented: mac }) || !key.isReal) continue
+    if (algorithm !== undefined && key.macs[algorithm] === undefined) throw invalid('algorithm')
+    if (now < key.notBeforeMs) throw invalid('key-early')
+    if (now >= key.notAfterMs) throw invalid('key-expired')
+    return key
+  }
+  throw invalid(candidates[0]!.isReal ? 'signature-wrong' : 'key-unknown')
+}
+
+/** An algorithm that the key does not serve costs what one that it serves costs, and proves nothing. */
+function macFor (key: TrustedKey, algorithm: PresentedSignature['algorithm']): Mac {
+  return (algorithm === undefined ? undefined : key.macs[algorithm]) ?? key.mac
+}
+
+/** Computes a MAC over a body as it comes. */
+export interface BodyMac {
+  readonly update: (piece: Uint8Array) => void
+  /** The body has ended: gives the key that made the MAC, or throws an `AuthError`. Once. */
+  readonly prove: (now: number) => TrustedKey
+}
+
+export function startBodyMac ({ presented, candidates }: PendingSignature): BodyMac {
+  const { before, body, after } = presented.base as BaseAroundBody
+  if (body === 'bytes') {
+    const running = candidates.map((key) => macFor(key, presented.algorithm).start().update(before))
+    return {
+      update (piece) { for (const mac of running) mac.update(piece) },
+      prove: (now) => keyThatMade(presented, candidates, { now, macOf: (_mac, place) => running[place]!.update(after).digest() })
+    }
+  }
+  const digest = createHash('sha256')
+  return {
+    update (piece) { digest.update(piece) },
+    prove (now) {
+      const base = before + digest.digest(body) + after
+      return keyThatMade(presented, candidates, { now, macOf: (mac) => mac.of(base) })
+    }
+  }
+}
+
+/** What is used up by a signature: its nonce, or the signature itself where there is none; of its key only. */
+export function usedUpBy ({ keyId, nonce, mac }: PresentedSignature): string {
+  if (nonce !== undefined) return `nonce:${keyId.length}:${keyId}:${nonce}`
+  return `mac:${hash('sha256', `${keyId.length}:${keyId}:${Buffer.from(mac).toString('base64')}`, 'base64url')}`
+}
