@@ -1,7 +1,6 @@
 /** Judges the claims of a token whose signature is right (RFC 7519 section 4.1): strictly typed, own members only. */
 
-import type { AuthError } from '@sallyport/guard'
-import { BoundedCache } from './bounded-cache.js'
+import { BoundedCache, type AuthError } from '@sallyport/guard'
 import type { ClaimRules } from './claim-rules.js'
 import { refusal } from './errors.js'
 import type { JwtClaims, JwtHeader } from './parse-token.js'
