@@ -286,9 +286,10 @@ t.test('the table of authentication errors is served and stands in the README, a
   answers.push(await post(pair.access, signed))
   t.equal((await refresh(demo, pair.refresh)).status, 200)
   answers.push(await refresh(demo, pair.refresh), await get(pair.access))
-  const [halfStore, slowGet]: [StateStore, StateStore['get']] = [{ ...forgetful, claim: brokenStore().claim }, async () => sleep(900)]
+  const claimless: StateStore = { ...forgetful, claim: () => Promise.reject(new Error('down')) }
+  const slowly: StateStore = { ...forgetful, get: async () => sleep(900) }
   const { folder, database } = demo
-  const [half, down, slow] = await Promise.all([halfStore, brokenStore(), { ...brokenStore(), get: slowGet }].map(async (store) => startDemo(t, { folder, database, store })))
+  const [half, down, slow] = await Promise.all([claimless, brokenStore(), slowly].map(async (store) => startDemo(t, { folder, database, store })))
   answers.push(await post(other.access, signatureOf(half!, havn), half), await get(other.access, down), await get(other.access, slow))
   const noDatabase = await startDemo(t, { folder, database: brokenDatabase() })
   answers.push(await get(other.access, noDatabase), await get(undefined, await startDemo(t, { folder, database, tls: false })))
