@@ -44,6 +44,15 @@ async function checkPackage (name, folder) {
   const rows = tableOf(text, 'Refusals').map(([code, status]) => `${code.replaceAll('`', '')} ${status}`)
   compare(name, 'refusals', rows, Object.entries(refusals).map(([code, { outcome, statusCode }]) => `${code} ${statusCode ?? statuses[outcome]}`))
 
+  const errors = Object.keys(api).filter((key) => key.endsWith('Errors')).flatMap((key) => Object.entries(api[key]))
+  const otherCodes = [...text.matchAll(/^\| `(ERR_\w+)` \| (\d{3}) \|/gm)].map(([, code, status]) => `${code} ${status}`).filter((row) => !rows.includes(row))
+  compare(name, 'errors', otherCodes, errors.map(([code, { statusCode }]) => `${code} ${statusCode}`))
+  if (existsSync(join(folder, 'dist', 'routes-options.js'))) {
+    const { optionNames: routeOptions } = await load(folder, 'routes-options')
+    const firstCells = [...text.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, cell]) => cell.replaceAll('`', '').split(', '))
+    compare(name, 'options of the routes', firstCells.filter((cell) => routeOptions.includes(cell)), routeOptions)
+  }
+
   const [, block] = /## Use[\s\S]*?```js\n([\s\S]*?)```/.exec(text) ?? []
   check(name, block !== undefined, 'has no js block under Use')
   if (block !== undefined) runBlock(name, folder, block)

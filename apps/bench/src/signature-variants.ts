@@ -1,8 +1,10 @@
 /** Signed requests. Each is signed anew before the clock starts, since whoever guards against replays takes none twice. */
 
 import { createHmac, randomUUID, timingSafeEqual } from 'node:crypto'
+import { memoryStore } from '@sallyport/guard'
+import { createRequestSigner, hmacAuth } from '@sallyport/hmac-auth'
 import { createSigner, createVerifier, httpbis } from 'http-message-signatures'
-import { answer, fastify, get, host, post, repeated, secret, type Variant } from './variant.js'
+import { answer, fastify, get, host, post, repeated, secret, tenant, type Sample, type Variant } from './variant.js'
 
 const keyId = 'erp-1'
 const windowSeconds = 60
@@ -17,12 +19,29 @@ const signedGet: Variant['requests'] = async () => {
   }
 }
 
+/** Signed by RFC 9421 as hmac-auth asks, a body's digest included. */
+function signed (sample: Sample): Variant['requests'] {
+  return async () => {
+    const { sign } = createRequestSigner({ keyId, secret })
+    return () => ({ ...sample, headers: { ...sample.headers, ...sign({ ...sample, url: `http://${host}/` }) } })
+  }
+}
+
+function ours (method: Sample['method']): Variant['serve'] {
+  return fastify(async (app) => {
+    await app.register(hmacAuth, { keys: [{ id: keyId, secret, tenant }], store: memoryStore(), maxLiveClaimsPerKey: 1_000_000 })
+    app.route({ method, url: '/', onRequest: app.hmacAuth, handler: () => answer })
+  })
+}
+
 /** A body signed as many callbacks are: the MAC of its bytes in a header. */
 function macOf (body: string | Buffer): Buffer {
   return createHmac('sha256', secret).update(body).digest()
 }
 
 export const signatureVariants: Readonly<Record<string, Variant>> = {
+  'hmac-auth, RFC 9421 with nonce claim': { base: 'bare', requests: signed(get), isFresh: true, serve: ours('GET'), target: { share: 0.45 } },
+  'hmac-auth, RFC 9421, body of 1 kB': { base: 'bare, POST', requests: signed(post), isFresh: true, serve: ours('POST') },
   'http-message-signatures, no nonce claim': {
     base: 'bare',
     requests: signedGet,

@@ -26,7 +26,7 @@ export interface ParsedListEntry {
 
 const names = ['entry', 'note', 'expiresAt']
 const maxNote = 200
-const instant = /^\d{4}-\d\d-(\d\d)T(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,3})?Z$/
+const instant = /^\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,3})?Z$/
 
 /**
  * Parses one entry. A name that is not known is refused: a misspelt end would make the entry count for ever.
@@ -68,10 +68,9 @@ function readNote (given: unknown, name: string): string | undefined {
 
 function readInstant (given: unknown, name: string): number {
   if (given === undefined) return Infinity
-  const day = typeof given === 'string' ? instant.exec(given)?.[1] : undefined
-  const ms = day === undefined ? NaN : Date.parse(given as string)
+  const ms = typeof given === 'string' && instant.test(given) ? Date.parse(given) : NaN
   // Date.parse takes the 30th of February for the 2nd of March.
-  if (Number.isNaN(ms) || new Date(ms).getUTCDate() !== Number(day)) {
+  if (Number.isNaN(ms) || new Date(ms).getUTCDate() !== Number((given as string).slice(8, 10))) {
     throw new OptionsError(owner, name, 'must have an expiresAt such as 2027-01-31T18:00:00Z (RFC 3339, UTC)')
   }
   return ms

@@ -32,15 +32,15 @@ export interface ResolvedRoutesOptions {
   readonly editor: ListEditorOptions
 }
 
-const names = [
+export const optionNames = [
   'policy', 'store', 'lists', 'denyLists', 'maxEntries', 'bodyLimit', 'source', 'families', 'allowAny', 'allowRanges', 'storeTimeoutMs', 'clock', 'onListEvent'
-]
+] as const
 /** What Fastify's `register` takes and hands on. */
 const fastifyNames = ['prefix', 'logLevel', 'logSerializers']
 
 /** Checks everything once, at registration. Throws `OptionsError`. */
 export function resolveRoutesOptions (given: AllowlistRoutesOptions): ResolvedRoutesOptions {
-  const reader = new OptionReader(owner, given, [...names, ...fastifyNames])
+  const reader = new OptionReader(owner, given, [...optionNames, ...fastifyNames])
   const store = readStore(reader)
   if (store === undefined) throw reader.error('store', 'is required')
   return Object.freeze({

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { contractSuite } from '@sallyport/test-kit'
 import * as packageExports from '../src/index.js'
-import { ipAllowlist, ipAllowlistRefusals, type IpAllowlistOptions } from '../src/index.js'
+import { ipAllowlist, ipAllowlistRefusals, memoryListStore, type IpAllowlistOptions } from '../src/index.js'
 
 await contractSuite(t, {
   plugin: ipAllowlist,
@@ -13,10 +13,12 @@ await contractSuite(t, {
   server: { trustProxy: ['127.0.0.2'] },
   samples: {
     ERR_IP_ALLOWLIST_ADDRESS_DENIED: { request: { remoteAddress: '192.0.2.1' }, status: 403 },
+    ERR_IP_ALLOWLIST_LIST_UNAVAILABLE: {
+      request: { remoteAddress: '10.1.2.3' },
+      options: { allow: { list: 'office' }, store: { ...memoryListStore(), versions: () => Promise.reject(new Error('down')) } },
+      status: 503
+    },
     ERR_IP_ALLOWLIST_ADDRESS_UNKNOWN: { request: { remoteAddress: '127.0.0.2', headers: { 'x-forwarded-for': 'unknown' } }, status: 403 }
-  },
-  unreachable: {
-    ERR_IP_ALLOWLIST_LIST_UNAVAILABLE: 'lists per tenant need a guard that proves one: see plugin.test.ts'
   },
   secrets: []
 })

@@ -181,7 +181,7 @@ t.test('fileListStore', async (t) => {
 
   t.test('loses no change when several processes add to one list', async (t) => {
     const path = await fileWith('{ "lists": { "a": [] } }')
-    const workers = [1, 2, 3].map((id) => fork(join(import.meta.dirname, 'fixtures', 'add-to-list.ts'), [path, String(id), '10']))
+    const workers = [1, 2, 3].map((id) => fork(join(import.meta.dirname, 'fixtures', 'add-to-list.mjs'), [path, String(id), '10'], { execArgv: [] }))
     const codes = await Promise.all(workers.map(async (worker) => (await once(worker, 'exit'))[0] as number))
     t.same(codes, [0, 0, 0])
     const store = fileListStore({ path })

@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -324,6 +326,15 @@ t.test('require({ list })', async (t) => {
     t.throws(() => app.ipAllowlist.require({ list: '' }), /"require\(\)\.list"/)
     t.throws(() => app.ipAllowlist.require({}), /asks for nothing/)
   })
+})
+
+t.test('no request is judged by anything but one whole version of its list', async (t) => {
+  const numbers = { requests: 1_500, swaps: 15, entries: 1_000, 'large-swaps': 1, 'large-entries': 20_000, seed: Date.now() % 1_000_000 }
+  const script = spawn(process.execPath, [join(import.meta.dirname, '..', 'prove', 'swaps.mjs'), ...Object.entries(numbers).flatMap(([name, value]) => [`--${name}`, String(value)])])
+  let said = ''
+  for (const stream of [script.stdout, script.stderr]) stream.on('data', (chunk) => { said += String(chunk) })
+  const [code] = await once(script, 'close') as [number]
+  t.equal(code, 0, `seed ${numbers.seed}: ${said}`)
 })
 
 t.test('events of lists go to the channel too, and no listener can disturb', async (t) => {
