@@ -1,7 +1,7 @@
 /** The register of fulfilment accounts: who may have tokens. Onboarding is the operator's, so it is a file and needs no database. */
 
 import { OptionReader } from '@sallyport/guard'
-import { openRegisterFile } from './register-file.js'
+import { openRegisterFile, readMoment } from './register-file.js'
 
 export interface Account {
   /** Stands in the path and in the account's tokens: `nordlys-outfitters`. */
@@ -84,9 +84,8 @@ function parse (text: string): Register {
 }
 
 function readAccount (reader: OptionReader): Account {
-  const [slug, name, revoked] = [reader.requiredText('slug'), reader.requiredText('name'), reader.text('revokedAt')]
+  const [slug, name] = [reader.requiredText('slug'), reader.requiredText('name')]
   if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(slug)) throw reader.error('slug', 'must be lower-case letters and digits, joined by single hyphens')
-  const revokedAt = revoked === undefined ? undefined : new Date(revoked)
-  if (Number.isNaN(revokedAt?.getTime())) throw reader.error('revokedAt', 'must be a moment in ISO 8601')
+  const revokedAt = readMoment(reader, 'revokedAt')
   return Object.freeze({ slug, name, ...(revokedAt !== undefined && { revokedAt }) })
 }

@@ -3,6 +3,7 @@
 import type { KeyObject } from 'node:crypto'
 import { OptionReader, type Lifetime } from '@sallyport/guard'
 import { createAddressSet, parseEntry } from '@sallyport/ip-allowlist'
+import { readMoment } from './register-file.js'
 import { seal, unseal } from './sealing.js'
 
 /** One secret. It signs the company's JWTs and is its legacy access token, so it is kept where it can be opened again. */
@@ -84,7 +85,7 @@ function readCompany (reader: OptionReader, sealingKey: KeyObject): Company {
     name: reader.requiredText('name'),
     secrets: readSecrets(reader, id, sealingKey),
     allow,
-    legacyUntil: readDate(reader, 'legacyUntil')
+    legacyUntil: readMoment(reader, 'legacyUntil')
   })
 }
 
@@ -94,7 +95,7 @@ function readSecrets (reader: OptionReader, companyId: string, sealingKey: KeyOb
   return Object.freeze(given.map((_secret, i) => {
     const item = reader.nested('secrets', ['id', 'sealed', 'notBefore', 'notAfter'], i)
     const id = item.requiredText('id')
-    const [notBefore, notAfter] = [readDate(item, 'notBefore'), readDate(item, 'notAfter')]
+    const [notBefore, notAfter] = [readMoment(item, 'notBefore'), readMoment(item, 'notAfter')]
     return Object.freeze({
       id,
       key: openSecret(item, sealingKey, [companyId, id]),
@@ -102,14 +103,6 @@ function readSecrets (reader: OptionReader, companyId: string, sealingKey: KeyOb
       ...(notAfter !== undefined && { notAfter })
     })
   }))
-}
-
-function readDate (reader: OptionReader, name: string): Date | undefined {
-  const text = reader.text(name)
-  if (text === undefined) return undefined
-  const date = new Date(text)
-  if (Number.isNaN(date.getTime())) throw reader.error(name, 'must be a moment in ISO 8601')
-  return date
 }
 
 function openSecret (reader: OptionReader, sealingKey: KeyObject, owner: readonly string[]): KeyObject {

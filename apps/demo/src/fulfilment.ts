@@ -8,7 +8,7 @@ import {
   ACCOUNT_CLAIM, createAccountTokens, environments, fulfilmentScopes, type AccountTokens, type FulfilmentEnvironment
 } from './account-tokens.js'
 import type { Account, Accounts } from './accounts.js'
-import { authenticationErrors } from './authentication-errors.js'
+import { fulfilmentErrors } from './authentication-errors.js'
 import type { Database } from './database.js'
 import type { KeyRings } from './key-rings.js'
 import { createOrders, newOrderSchema, type NewOrder } from './orders.js'
@@ -45,7 +45,7 @@ interface NewSecret {
 
 /** Registers the system: one scope for each environment, told apart by the host, and the table of what is refused. */
 export async function fulfilment (scope: FastifyInstance, options: FulfilmentOptions): Promise<void> {
-  scope.get('/authentication-errors', { onRequest: open('help for integrators') }, async () => ({ errors: authenticationErrors }))
+  scope.get('/authentication-errors', { onRequest: open('help for integrators') }, async () => ({ errors: fulfilmentErrors }))
   for (const environment of environments) {
     await scope.register(async (own) => { await serveEnvironment(own, environment, options) }, { prefix: `/:${ACCOUNT_CLAIM}/api/v1` })
   }

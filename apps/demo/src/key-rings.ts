@@ -2,11 +2,13 @@
 
 import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
 import { OptionReader, type Lifetime } from '@sallyport/guard'
-import { openRegisterFile } from './register-file.js'
+import { openRegisterFile, readMoment } from './register-file.js'
 import { openSealingKey, seal, unseal } from './sealing.js'
 
-export const ringNames = ['production', 'sandbox', 'commerce'] as const
-export type RingName = typeof ringNames[number]
+/** Each ring, and whether its tokens are sealed as well as signed. */
+const rings = { production: 'sealed', sandbox: 'sealed', commerce: 'signed', payments: 'signed' } as const
+export type RingName = keyof typeof rings
+export const ringNames = Object.keys(rings) as readonly RingName[]
 
 /** 32 secret bytes. With an end it is retired; the one without is in use. */
 export interface RingKey extends Lifetime {
@@ -18,7 +20,7 @@ export interface RingKey extends Lifetime {
 export interface KeyRing {
   /** HS256. */
   readonly signing: readonly RingKey[]
-  /** `dir` with A256GCM. Empty for `commerce`, whose tokens are signed only. */
+  /** `dir` with A256GCM. Empty where tokens are signed only. */
   readonly encryption: readonly RingKey[]
 }
 
@@ -45,15 +47,15 @@ type Rings = Readonly<Record<RingName, KeyRing>>
 export async function openKeyRings ({ folder, clock = Date.now, onUnreadable }: KeyRingsOptions): Promise<KeyRings> {
   const sealingKey = await openSealingKey({ folder, name: 'keys' })
   const file = await openRegisterFile<Rings>({
-    folder, name: 'keys', parse: (text) => parseRings(text, sealingKey), format: (rings) => formatRings(rings, sealingKey), first: firstRings, onUnreadable
+    folder, name: 'keys', parse: (text) => parseRings(text, sealingKey), format: (content) => formatRings(content, sealingKey), first: firstRings, onUnreadable
   })
   return Object.freeze({
     of: (name: RingName) => file.current()[name],
-    rotate: async ({ name, overlapMs }: { readonly name: RingName, readonly overlapMs: number }) => file.change((rings) => {
+    rotate: async ({ name, overlapMs }: { readonly name: RingName, readonly overlapMs: number }) => file.change((content) => {
       const now = clock()
-      const { signing, encryption } = rings[name]
+      const { signing, encryption } = content[name]
       const result = { signing: rotated(signing, now, overlapMs), encryption: encryption.length === 0 ? [] : rotated(encryption, now, overlapMs) }
-      return { content: { ...rings, [name]: result }, result }
+      return { content: { ...content, [name]: result }, result }
     })
   })
 }
@@ -74,14 +76,17 @@ function newKey (): RingKey {
   return { id: randomBytes(6).toString('hex'), key: createSecretKey(randomBytes(KEY_BYTES)) }
 }
 
-function firstRings (): Rings {
-  const sealed = (): KeyRing => ({ signing: [newKey()], encryption: [newKey()] })
-  return { production: sealed(), sandbox: sealed(), commerce: { signing: [newKey()], encryption: [] } }
+function eachRing (ringOf: (name: RingName) => KeyRing): Rings {
+  return Object.freeze(Object.fromEntries(ringNames.map((name) => [name, ringOf(name)])) as Record<RingName, KeyRing>)
 }
 
-function formatRings (rings: Rings, sealingKey: KeyObject): string {
+function firstRings (): Rings {
+  return eachRing((name) => ({ signing: [newKey()], encryption: rings[name] === 'sealed' ? [newKey()] : [] }))
+}
+
+function formatRings (content: Rings, sealingKey: KeyObject): string {
   const entryOf = (owner: readonly string[]) => ({ id, key, notAfter }: RingKey): object => ({ id, sealed: seal(key, sealingKey, [...owner, id]), notAfter })
-  const entries = Object.entries(rings).map(([name, { signing, encryption }]) => {
+  const entries = Object.entries(content).map(([name, { signing, encryption }]) => {
     return [name, { signing: signing.map(entryOf([name, 'signing'])), encryption: encryption.map(entryOf([name, 'encryption'])) }]
   })
   return `${JSON.stringify(Object.fromEntries(entries), undefined, 2)}\n`
@@ -89,7 +94,7 @@ function formatRings (rings: Rings, sealingKey: KeyObject): string {
 
 function parseRings (text: string, sealingKey: KeyObject): Rings {
   const reader = new OptionReader(OWNER, JSON.parse(text), ringNames)
-  const ringOf = (name: RingName): KeyRing => {
+  return eachRing((name) => {
     const ring = reader.nested(name, ['signing', 'encryption'])
     const keysOf = (use: 'signing' | 'encryption'): readonly RingKey[] => {
       const given = ring.raw(use)
@@ -99,16 +104,13 @@ function parseRings (text: string, sealingKey: KeyObject): Rings {
     const [signing, encryption] = [keysOf('signing'), keysOf('encryption')]
     keyInUse(signing)
     // A file without keys to seal with must not make tokens that lie open.
-    if (name !== 'commerce') keyInUse(encryption)
+    if (rings[name] === 'sealed') keyInUse(encryption)
     return Object.freeze({ signing, encryption })
-  }
-  return Object.freeze({ production: ringOf('production'), sandbox: ringOf('sandbox'), commerce: ringOf('commerce') })
+  })
 }
 
 function readKey (reader: OptionReader, sealingKey: KeyObject, owner: readonly string[]): RingKey {
-  const [id, sealed, end] = [reader.requiredText('id'), reader.requiredText('sealed'), reader.text('notAfter')]
-  const notAfter = end === undefined ? undefined : new Date(end)
-  if (Number.isNaN(notAfter?.getTime())) throw reader.error('notAfter', 'must be a moment in ISO 8601')
+  const [id, sealed, notAfter] = [reader.requiredText('id'), reader.requiredText('sealed'), readMoment(reader, 'notAfter')]
   try {
     const key = unseal(sealed, sealingKey, { owner: [...owner, id], minimumBytes: KEY_BYTES })
     return Object.freeze({ id, key, ...(notAfter !== undefined && { notAfter }) })

@@ -11,11 +11,12 @@ import { openCompanies } from './companies.js'
 import { readConfig, type Config } from './config.js'
 import { openDatabase, type Database } from './database.js'
 import { openKeyRings } from './key-rings.js'
+import { findMerchantFiles, openMerchants, type Merchants } from './merchants.js'
 import { migrate } from './migrations.js'
 import { buildServer } from './server.js'
 import { sqlStore } from './sql-store.js'
 import { findLogin, seedAdministrator } from './users.js'
-import { welcomeText } from './welcome.js'
+import { welcomeText, type ExampleMerchant } from './welcome.js'
 
 /** How long requests under way may take to end after a signal. */
 const CLOSE_WITHIN_MS = 5_000
@@ -52,11 +53,12 @@ async function serve (config: Config, database: Database, redis: Redis | undefin
   const onUnreadable = (file: string) => (error: unknown): void => { console.error(`${file} can't be read, so what it said before stays in force: ${messageOf(error)}`) }
   const companies = await openCompanies({ folder, onUnreadable: onUnreadable('companies.json') })
   const accounts = await openAccounts({ folder, onUnreadable: onUnreadable('accounts.json') })
+  const merchants = await openMerchants({ folder, onUnreadable: onUnreadable('merchants.json') })
   const keyRings = await openKeyRings({ folder, onUnreadable: onUnreadable('keys.json') })
   const certificate = config.tls ? await loadCertificate({ folder, host, now: Date.now() }) : undefined
   const store = redis === undefined ? sqlStore(database) : redisStore(redis, { prefix: 'sallyport-demo:' })
   await seedAdministrator(database, folder)
-  const app = await buildServer(config, { companies, accounts, keyRings, database, store, certificate })
+  const app = await buildServer(config, { companies, accounts, merchants, keyRings, database, store, certificate })
   try {
     // It is said when Redis is out of reach, and tried again: no reason not to start.
     await redis?.connect().catch(ignore)
@@ -65,7 +67,15 @@ async function serve (config: Config, database: Database, redis: Redis | undefin
     await app.close()
     throw error
   }
-  console.log(welcomeText({ origin: originOf(app, config), policies: app.printPolicies(), dataFolder: folder, certificate, adminLogin: findLogin(folder), pid: process.pid }))
+  console.log(welcomeText({
+    origin: originOf(app, config),
+    policies: app.printPolicies(),
+    dataFolder: folder,
+    certificate,
+    adminLogin: findLogin(folder),
+    merchants: exampleMerchants(merchants, folder),
+    pid: process.pid
+  }))
   process.on('SIGUSR2', () => printReports(app))
   // npm hands a Ctrl+C on to a process that has had it already, so a second signal means nothing; the time limit holds.
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
@@ -87,6 +97,14 @@ function originOf (app: FastifyInstance, { tls, host }: Config): string {
   const { port } = app.server.address() as AddressInfo
   const name = ['127.0.0.1', '::1', '0.0.0.0', '::', 'localhost'].includes(host) ? 'localhost' : host.includes(':') ? `[${host}]` : host
   return `${tls ? 'https' : 'http'}://${name}:${port}`
+}
+
+/** Those whose login and secret still lie in the data folder. */
+function exampleMerchants (merchants: Merchants, folder: string): readonly ExampleMerchant[] {
+  return merchants.list().flatMap(({ id, credentials }) => {
+    const [files, keyId] = [findMerchantFiles(folder, id), credentials[0]?.keyId]
+    return files === undefined || keyId === undefined ? [] : [{ id, keyId, ...files }]
+  })
 }
 
 function printReports ({ reports }: FastifyInstance): void {

@@ -61,6 +61,35 @@ export const migrations: readonly Migration[] = [
         primary key (product_id, facility_id)
       );
     `
+  },
+  {
+    id: '0004-payments',
+    // The list of those who may call the gateway begins with the machine itself; who removes it shuts out everybody.
+    sql: `
+      create table transactions (
+        id uuid primary key default gen_random_uuid(),
+        merchant_id text not null,
+        reference text not null,
+        body json not null,
+        created_at timestamptz not null default now(),
+        position bigint generated always as identity,
+        unique (merchant_id, reference)
+      );
+      create table address_lists (
+        name text primary key,
+        version text not null,
+        entries json not null
+      );
+      create table address_list_changes (
+        position bigint generated always as identity primary key,
+        list text not null,
+        change json not null
+      );
+      create index address_list_changes_list on address_list_changes (list, position);
+      insert into address_lists (name, version, entries) values ('merchants', 'first', '[
+        { "entry": "127.0.0.1", "note": "this machine" }, { "entry": "::1", "note": "this machine" }
+      ]');
+    `
   }
 ]
 

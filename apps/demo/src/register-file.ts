@@ -1,6 +1,7 @@
 /** A register: a file that the operator's commands change and the running server follows. */
 
 import { join } from 'node:path'
+import type { OptionReader } from '@sallyport/guard'
 import { ensureFolder, readIfThere, replaceFile, versionOf, whileLocked } from './private-files.js'
 
 export interface RegisterFile<T> {
@@ -64,4 +65,13 @@ function readText (path: string): string {
   const text = readIfThere(path)
   if (text === undefined) throw new Error(`${path} is missing`)
   return text
+}
+
+/** A date of a register, as JSON has it. */
+export function readMoment (reader: OptionReader, name: string): Date | undefined {
+  const text = reader.text(name)
+  if (text === undefined) return undefined
+  const date = new Date(text)
+  if (Number.isNaN(date.getTime())) throw reader.error(name, 'must be a moment in ISO 8601')
+  return date
 }

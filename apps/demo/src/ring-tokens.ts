@@ -2,9 +2,9 @@
 
 import {
   createTokenService, type BearerJwtOptions, type DecryptionKey, type EncryptionOptions, type IssuedToken, type IssueRequest, type JwtKey, type RevocableToken,
-  type TokenRecord, type TokenService
+  type TokenPair, type TokenRecord, type TokenService, type TokenServiceOptions
 } from '@sallyport/bearer-jwt'
-import { isOptionsError, type StateStore } from '@sallyport/guard'
+import { isOptionsError } from '@sallyport/guard'
 import { keyInUse, type KeyRing, type RingKey } from './key-rings.js'
 import { problem } from './refusals.js'
 
@@ -21,26 +21,22 @@ export interface RingTokens {
   /** For `bearerJwt`. */
   readonly verification: Pick<BearerJwtOptions, 'issuer' | 'audience' | 'typ' | 'algorithms' | 'keys' | 'keyCacheSeconds' | 'encryption' | 'revocations'>
   readonly issue: (request: IssueRequest) => Promise<IssuedToken>
+  readonly issuePair: (request: Omit<IssueRequest, 'use'>) => Promise<TokenPair>
+  readonly refresh: (token: string) => Promise<TokenPair>
   readonly revoke: (id: string) => Promise<void>
   readonly isRevoked: (token: RevocableToken) => Promise<boolean>
   readonly list: (subject: string) => Promise<readonly TokenRecord[]>
   readonly close: () => Promise<void>
 }
 
-export interface RingTokensOptions {
+export interface RingTokensOptions extends Pick<TokenServiceOptions, 'issuer' | 'audience' | 'store' | 'tenantClaim' | 'refreshLifetimeSeconds' | 'retrySeconds' | 'isRefused'> {
   /** The ring as it is now; the same object until it changes. Whether it encrypts stays as it is at the start. */
   readonly ring: () => KeyRing
-  readonly issuer: string
-  readonly audience: string
-  readonly store: StateStore
-  readonly tenantClaim?: string
-  /** Further reasons to refuse a token that is right otherwise. Default: none. */
-  readonly isRefused?: (token: RevocableToken) => boolean
   readonly clock?: (() => number) | undefined
 }
 
 /** Nothing is asked of the store before it is needed: while it is away tokens are answered 503, and the server runs. */
-export function createRingTokens ({ ring, issuer, audience, store, tenantClaim, isRefused = () => false, clock }: RingTokensOptions): RingTokens {
+export function createRingTokens ({ ring, clock, ...options }: RingTokensOptions): RingTokens {
   const decryption = ring().encryption.length === 0 ? undefined : decryptionBy(ring)
   let latest: { readonly ring: KeyRing, readonly service: Promise<TokenService> } | undefined
 
@@ -55,16 +51,15 @@ export function createRingTokens ({ ring, issuer, audience, store, tenantClaim, 
   }
 
   async function start ({ signing, encryption }: KeyRing): Promise<TokenService> {
+    const retiredKeys = signing.filter(({ notAfter }) => notAfter !== undefined)
     return createTokenService({
-      issuer,
-      audience,
-      store,
+      ...options,
       signing: idAndKey(keyInUse(signing)),
+      ...(retiredKeys.length > 0 && { retiredKeys }),
       ...(decryption !== undefined && {
         encryption: { ...idAndKey(keyInUse(encryption)), algorithm: 'dir', contentEncryption: 'A256GCM' },
         decryption
       }),
-      ...(tenantClaim !== undefined && { tenantClaim }),
       accessLifetimeSeconds: MAX_TOKEN_SECONDS,
       maxStalenessSeconds: MAX_STALENESS_SECONDS,
       storeTimeoutMs: STORE_TIMEOUT_MS,
@@ -75,13 +70,13 @@ export function createRingTokens ({ ring, issuer, audience, store, tenantClaim, 
   }
 
   async function isRevoked (token: RevocableToken): Promise<boolean> {
-    return isRefused(token) || (await service()).verification.revocations.isRevoked(token)
+    return (await service()).verification.revocations.isRevoked(token)
   }
 
   return Object.freeze({
     verification: {
-      issuer,
-      audience,
+      issuer: options.issuer,
+      audience: options.audience,
       typ: 'at+jwt',
       algorithms: ['HS256' as const],
       keys: ({ keyId }: { readonly keyId: string | undefined }): readonly JwtKey[] => ring().signing.filter(({ id }) => id === keyId),
@@ -96,6 +91,8 @@ export function createRingTokens ({ ring, issuer, audience, store, tenantClaim, 
       }
     },
     issue: async (request: IssueRequest) => (await service()).issue(request),
+    issuePair: async (request: Omit<IssueRequest, 'use'>) => (await service()).issuePair(request),
+    refresh: async (token: string) => (await service()).refresh(token),
     revoke: async (id: string) => (await service()).revoke({ id }),
     isRevoked,
     list: async (subject: string) => (await service()).list(subject),

@@ -12,14 +12,17 @@ import type { Database } from './database.js'
 import { departments } from './departments.js'
 import { fulfilment } from './fulfilment.js'
 import type { KeyRings } from './key-rings.js'
+import type { Merchants } from './merchants.js'
+import { payments } from './payments.js'
 
 export interface Dependencies {
   readonly companies: Companies
   readonly accounts: Accounts
+  readonly merchants: Merchants
   readonly keyRings: KeyRings
   /** Migrated. The server leaves it open when it closes. */
   readonly database: Database
-  /** Remembers one-shot tokens, revocations, and metadata of issued tokens. */
+  /** Remembers one-shot tokens, nonces, used refresh tokens, revocations, and metadata of issued tokens. */
   readonly store: StateStore
   /** Without one the server speaks plain HTTP, and lets pass only what a trusted proxy says came over HTTPS. */
   readonly certificate?: Pick<Certificate, 'cert' | 'key'> | undefined
@@ -43,7 +46,7 @@ const MAX_BODY_BYTES = 65_536
 const REQUEST_TIMEOUT_MS = 30_000
 
 export async function buildServer (config: Config, dependencies: Dependencies): Promise<FastifyInstance> {
-  const { companies, accounts, keyRings, database, store, certificate, clock, log } = dependencies
+  const { companies, accounts, merchants, keyRings, database, store, certificate, clock, log } = dependencies
   const app: FastifyInstance = Fastify({
     ...(certificate !== undefined && { https: { cert: certificate.cert, key: certificate.key } }),
     ...(config.trustProxy.length > 0 && { trustProxy: [...config.trustProxy] }),
@@ -76,6 +79,7 @@ export async function buildServer (config: Config, dependencies: Dependencies): 
   await app.register(departments, { prefix: '/departments/v3/core', companies, claimStore: store, legacy: config.legacy })
   await app.register(commerce, { prefix: '/commerce/api', keyRings, database, store, clock })
   await app.register(fulfilment, { prefix: '/fulfilment', accounts, keyRings, database, store, clock })
+  await app.register(payments, { prefix: '/payments', merchants, keyRings, database, store, clock })
   return app
 }
 

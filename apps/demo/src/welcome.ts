@@ -1,8 +1,11 @@
 /** What the server says when it is up: what is served, where things lie, and commands to paste. */
 
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { documentedExample } from './companies.js'
 import { appFolder } from './config.js'
+import type { MerchantFiles } from './merchants.js'
+import { MERCHANTS_LIST } from './payments.js'
 import { ADMINISTRATOR } from './users.js'
 
 export interface WelcomeFacts {
@@ -14,17 +17,24 @@ export interface WelcomeFacts {
   readonly certificate?: { readonly path: string, readonly validUntil: Date } | undefined
   /** The file that holds the login of the first user of the commerce API, as long as it is there. */
   readonly adminLogin?: string | undefined
+  /** Those of the payments gateway to try things with, as long as their files are there. */
+  readonly merchants: readonly ExampleMerchant[]
   readonly pid: number
 }
 
-export function welcomeText ({ origin, policies, dataFolder, certificate, adminLogin, pid }: WelcomeFacts): string {
+export interface ExampleMerchant extends MerchantFiles {
+  readonly id: string
+  readonly keyId: string
+}
+
+export function welcomeText ({ origin, policies, dataFolder, certificate, adminLogin, merchants, pid }: WelcomeFacts): string {
   return [
     `Sallyport demo: ${origin}`,
     policies.trimEnd(),
     certificate === undefined
       ? `Plain HTTP: only requests that a proxy of TRUST_PROXY received over HTTPS are served.\nData: ${dataFolder}`
       : `Certificate: ${certificate.path} (until ${certificate.validUntil.toISOString().slice(0, 10)})\nData:        ${dataFolder}`,
-    ...(certificate === undefined ? [] : commandsToPaste({ origin, dataFolder, certificatePath: certificate.path, adminLogin })),
+    ...(certificate === undefined ? [] : commandsToPaste({ origin, dataFolder, certificatePath: certificate.path, adminLogin, merchants })),
     adminLogin === undefined
       ? `The commerce API: POST ${origin}/commerce/api/login. A new password: npm run --silent user --workspace apps/demo -- password ${ADMINISTRATOR}`
       : `The first user of the commerce API is ${ADMINISTRATOR}; the login lies in ${adminLogin}. Keep the password elsewhere and remove the file.`,
@@ -38,17 +48,19 @@ interface Places {
   readonly dataFolder: string
   readonly certificatePath: string
   readonly adminLogin: string | undefined
+  readonly merchants: readonly ExampleMerchant[]
 }
 
 /** Absolute paths, so that they work in any terminal; every paste makes tokens of its own. */
-function commandsToPaste ({ origin, dataFolder, certificatePath, adminLogin }: Places): readonly string[] {
+function commandsToPaste ({ origin, dataFolder, certificatePath, adminLogin, merchants: [merchant, other] }: Places): readonly string[] {
   const curl = `curl --cacert ${quoted(certificatePath)}`
   const data = dataFolder === join(appFolder, '.data') ? '' : `DATA_DIR=${quoted(dataFolder)} `
   const output = (name: string, args: string): string => `$(${data}node ${quoted(join(appFolder, 'dist', 'commands', `${name}.js`))} ${args})`
   const commands = {
     ...forDepartments(`${origin}/departments/v3/core/departments`, curl, (args) => `-H "JWT: ${output('mint', args)}"`),
     ...forFulfilment(`${origin}/fulfilment/nordlys-outfitters/api/v1`, curl, (args) => `-H "Authorization: Bearer ${output('account', args)}"`),
-    ...(adminLogin !== undefined && forCommerce(`${origin}/commerce/api`, curl, adminLogin))
+    ...(adminLogin !== undefined && forCommerce(`${origin}/commerce/api`, curl, adminLogin)),
+    ...(merchant !== undefined && other !== undefined && forPayments(`${origin}/payments`, { curl, merchant, other, administrator: output('merchant', 'administrator ann') }))
   }
   return Object.entries(commands).map(([what, command]) => `# ${what}\n${command}`)
 }
@@ -84,12 +96,53 @@ function forFulfilment (url: string, curl: string, bearer: (args: string) => str
 
 function forCommerce (url: string, curl: string, adminLogin: string): Commands {
   const login = `${curl} -s ${jsonType} -d ${quoted(`@${adminLogin}`)} ${url}/login`
-  const bearer = `-H "Authorization: Bearer $(${login} | node -p 'JSON.parse(fs.readFileSync(0)).token')"`
+  const bearer = `-H "Authorization: Bearer ${member('token', login)}"`
   return {
     'Log in to the commerce API': login,
     'A named token for an integration; GET tokens lists it, DELETE tokens/<id> ends it': `${curl} ${bearer} ${json('{"purpose":"Boomi Integration","validitySeconds":86400}')} ${url}/tokens`,
     'What is on hand of a product': `${curl} ${bearer} ${json('{"productId":"TENT-2","facilityId":"OSLO","quantity":40}')} ${url}/updateInventory`
   }
+}
+
+interface Gateway {
+  readonly curl: string
+  readonly merchant: ExampleMerchant
+  readonly other: ExampleMerchant
+  /** Prints the token of an administrator. */
+  readonly administrator: string
+}
+
+const signCommand = join(dirname(fileURLToPath(import.meta.resolve('@sallyport/hmac-auth/package.json'))), 'bin', 'hmac-auth.js')
+
+function forPayments (url: string, { curl, merchant, other, administrator }: Gateway): Commands {
+  const [transactions, list] = [`${url}/v3.0/transactions`, `${url}/gateway/allowlist/${MERCHANTS_LIST}`]
+  const transaction = (prefix: string): string => `{"reference":"${prefix}-'$(date +%s)'","amount":12500,"currency":"NOK"}`
+  const login = ({ login: path }: ExampleMerchant): string => `${curl} -s ${jsonType} -d ${quoted(`@${path}`)} ${url}/auth/token`
+  const bearer = (by: ExampleMerchant): string => `-H "Authorization: Bearer ${member('access_token', login(by))}"`
+  const admin = `-H "Authorization: Bearer ${administrator}"`
+  // What the command prints is a line of curl that trusts only what the machine trusts.
+  const signed = ({ keyId, keySecret }: ExampleMerchant, token: string, profile = 'layered-gateway'): string =>
+    `"$(node ${quoted(signCommand)} sign --profile ${profile} --key-id ${keyId} --secret-file ${quoted(keySecret)} ${token} -d '${transaction(profile)}' ${transactions}) -s ${curl.slice('curl '.length)}"`
+  return {
+    [`A pair of tokens for merchant ${merchant.id}`]: login(merchant),
+    'A refresh token is good once: its second use is refused, 401, and ends all tokens that descend from the login':
+      `token=${member('refresh_token', login(merchant))}; for n in 1 2; do ${curl} ${jsonType} -d '{"refresh_token":"'$token'"}' ${url}/auth/refresh; done`,
+    'A signed transaction; the same once more is refused, 401': `line=${signed(merchant, bearer(merchant))}; eval "$line"; eval "$line"`,
+    'Signed as RFC 9421 has it': `eval ${signed(merchant, bearer(merchant), 'rfc9421')}`,
+    'The merchant\'s transactions; reading needs no signature': `${curl} ${bearer(merchant)} ${transactions}`,
+    'Refused, 401: a transaction without a signature': `${curl} -i ${bearer(merchant)} ${json(transaction('unsigned'))} ${transactions}`,
+    'Refused, 403: the signature of one merchant beside the token of another': `eval ${signed(merchant, bearer(other))}`,
+    'Who may call the gateway': `${curl} -i ${admin} ${list}`,
+    'Takes this machine off the list, which needs force: from now on its calls are 403': `${curl} -X PATCH ${admin} ${json('{"remove":["127.0.0.1"]}')} '${list}?force=true'`,
+    'Refused, 403': login(merchant),
+    'Puts this machine back': `${curl} -X PATCH ${admin} ${json('{"add":[{"entry":"127.0.0.1","note":"this machine"}]}')} ${list}`,
+    'Who changed the list, and when': `${curl} ${admin} ${list}/history`
+  }
+}
+
+/** A member of the JSON that a command prints. */
+function member (name: string, command: string): string {
+  return `$(${command} | node -p 'JSON.parse(fs.readFileSync(0)).${name}')`
 }
 
 function quoted (text: string): string {

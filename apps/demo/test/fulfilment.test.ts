@@ -6,7 +6,7 @@ import { createTokenService, type IssuedToken } from '@sallyport/bearer-jwt'
 import { memoryStore, type StateStore } from '@sallyport/guard'
 import t from 'tap'
 import { createAccountTokens, fulfilmentScopes, type AccountTokenRequest, type FulfilmentEnvironment } from '../src/account-tokens.js'
-import { authenticationErrors } from '../src/authentication-errors.js'
+import { fulfilmentErrors } from '../src/authentication-errors.js'
 import { appFolder } from '../src/config.js'
 import { keyInUse } from '../src/key-rings.js'
 import { createRingTokens, MAX_LIVE_TOKENS } from '../src/ring-tokens.js'
@@ -282,10 +282,10 @@ t.test('the operator ends all tokens of an account, in both environments', async
 t.test('the table of authentication errors is served and stands in the README, and each can be had', async (t) => {
   const demo = await startDemo(t)
   const served = await demo.send({ path: '/fulfilment/authentication-errors' })
-  t.same(served.json, { errors: authenticationErrors })
+  t.same(served.json, { errors: fulfilmentErrors })
   const readme = readFileSync(join(appFolder, 'README.md'), 'utf8').split('\n### Authentication errors\n')[1]?.split('\n#')[0] ?? ''
   const rows = [...readme.matchAll(/^\| (\d+) \| `(\w+)` \| (.+) \|$/gm)].map(([, status, code, cause]) => ({ status: Number(status), code, cause }))
-  t.same(rows, authenticationErrors)
+  t.same(rows, fulfilmentErrors)
 
   const token = await tokenOf(demo)
   const expired = await tokenOf(demo)
@@ -314,7 +314,7 @@ t.test('the table of authentication errors is served and stands in the README, a
   const found = answers.map(({ status, json }) => ({ status, code: json['code'] }))
   found.push({ status: ambiguousStatus, code: /"code":"(\w+)"/.exec(ambiguous)?.[1] })
   const sorted = (list: readonly { readonly status: number, readonly code: unknown }[]): readonly string[] => list.map(({ status, code }) => `${status} ${String(code)}`).sort()
-  t.same(sorted(found), sorted(authenticationErrors))
+  t.same(sorted(found), sorted(fulfilmentErrors))
 })
 
 t.test('without the store or the database it is 503, never 200 and never 401', async (t) => {

@@ -6,21 +6,23 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from 'node:tls'
 import t from 'tap'
+import { openAccounts } from '../src/accounts.js'
 import { loadCertificate } from '../src/certificate.js'
 import { documentedExample, openCompanies } from '../src/companies.js'
 import { appFolder, readConfig } from '../src/config.js'
-import { departmentsPath, needsCurl, needsRedis, redisUrl, sign, spellingsOf, tempFolder } from './fixtures/demo.js'
+import { openKeyRings } from '../src/key-rings.js'
+import { copyDatabase, departmentsPath, needsCurl, needsRedis, redisUrl, sign, spellingsOf, tempFolder } from './fixtures/demo.js'
 import { command, end, run, script, startMain } from './fixtures/processes.js'
 
 const legacy = { company_id: documentedExample.companyId, access_token: documentedExample.accessToken }
 const company = command('company')
 const mint = command('mint')
+const account = command('account')
+const user = command('user')
 
 t.test('main.js says what it serves and where things lie, and a kill ends it cleanly', async (t) => {
   const folder = tempFolder(t)
-  const startedAt = Date.now()
-  const { child, output } = await startMain(t, folder)
-  t.ok(Date.now() - startedAt < 10_000, 'up within a few seconds')
+  const { child, output } = await startMain(t, folder, {}, { isFirstStart: true })
   t.match(output(), /GET \/health +open: liveness probe\n/)
   t.match(output(), /GET \/departments\/v3\/core\/departments +\(bearerJwt .* or legacyHeaders .*\) and ipAllowlist/)
   t.match(output(), /POST \/departments\/v3\/core\/departments +\(bearerJwt \[single use; /)
@@ -30,7 +32,7 @@ t.test('main.js says what it serves and where things lie, and a kill ends it cle
 
 t.test('each command that main.js prints does what is said of it', needsCurl(), async (t) => {
   const { output } = await startMain(t, join(tempFolder(t), 'a folder\'s name'), { LEGACY_BROWNOUTS: '2024-02-01/2024-02-02' })
-  const commands = output().split('\n').filter((line) => line.startsWith('curl '))
+  const commands = output().split('\n').filter((line) => /^(curl |eval |line=|token=)/.test(line))
   const answers: readonly RegExp[] = [
     /^\{"departments":\[\{"id":1,"name":"Reception"\}/,
     /^\{"id":3,"name":"Laboratory"\}/,
@@ -45,7 +47,19 @@ t.test('each command that main.js prints does what is said of it', needsCurl(), 
     /^HTTP\/1.1 403 Forbidden[^]*ERR_GUARD_TENANT_MISMATCH/,
     /^\{"token":"[^"]+","tokenType":"Bearer"/,
     /^\{"id":"[^]*"purpose":"Boomi Integration"/,
-    /^\{"inventory":\[\{"productId":"TENT-2","facilityId":"OSLO","quantity":40\}\]\}/
+    /^\{"inventory":\[\{"productId":"TENT-2","facilityId":"OSLO","quantity":40\}\]\}/,
+    /^\{"access_token":"[^"]+","token_type":"Bearer","expires_in":900,"refresh_token":"[^"]+"/,
+    /^\{"access_token":[^]*ERR_BEARER_JWT_REFRESH_REUSED/,
+    /^\{"id":"[^"]+","reference":"layered-gateway-\d+","amount":12500,[^]*ERR_HMAC_AUTH_SIGNATURE_REPLAYED/,
+    /^\{"id":"[^"]+","reference":"rfc9421-\d+","amount":12500,/,
+    /^\{"transactions":\[\{[^]*"rfc9421-\d+"[^]*"layered-gateway-\d+"/,
+    /^HTTP\/1.1 401 Unauthorized[^]*www-authenticate: HMAC [^]*ERR_GUARD_CREDENTIAL_INCOMPLETE/,
+    /ERR_GUARD_PRINCIPAL_CONFLICT/,
+    /^HTTP\/1.1 200 OK[^]*etag: "[^]*\{"list":"merchants","entries":\[\{"entry":"127.0.0.1","note":"this machine"\},\{"entry":"::1"/,
+    /^\{"list":"merchants","entries":\[\{"entry":"::1"[^[]*\]\}/,
+    /ERR_IP_ALLOWLIST_ADDRESS_DENIED/,
+    /^\{"list":"merchants","entries":\[\{"entry":"::1"[^[]*"entry":"127.0.0.1"/,
+    /^\{"list":"merchants","changes":\[[^]*"subject":"ann"[^]*"forced":true/
   ]
   t.equal(commands.length, answers.length)
   // A store that forgot everything in a restart refuses one-shot tokens of the second in which it was made.
@@ -82,6 +96,11 @@ t.test('the operator adds, rotates and restricts companies while the server runs
   const folder = tempFolder(t)
   const { call, child, until } = await startMain(t, folder)
   const tokenFor = async (...args: readonly string[]): Promise<string> => (await mint(folder, ...args)).stdout.trim()
+
+  const claims = JSON.parse(Buffer.from((await tokenFor('--company', '100001')).split('.')[1]!, 'base64url').toString()) as { exp: number, nbf: number, company_id: unknown }
+  t.same({ lifetime: claims.exp - claims.nbf, id: claims.company_id }, { lifetime: 15, id: 100001 }, 'what is minted is what the documentation asks for')
+  const nbf = Math.floor(Date.now() / 1000)
+  t.equal((await call({ JWT: sign({ exp: nbf + 15, nbf, company_id: 10238497 }, documentedExample.accessToken) })).status, 200, 'by hand, with the documented secret')
 
   const added = await company(folder, 'add', 'Fjord "Foods" ø', '--allow', '203.0.113.0/24, 127.0.0.1')
   t.equal(added.code, 0)
@@ -122,6 +141,47 @@ t.test('the operator adds, rotates and restricts companies while the server runs
   await until(new RegExp(`"tenant": "${id}"`))
 })
 
+t.test('the operator onboards accounts and rotates keys while the server runs, and manages users while it does not', async (t) => {
+  const folder = tempFolder(t)
+  const { child, send } = await startMain(t, folder)
+  const added = await account(folder, 'add', ' Øl & Mad ', '--environment', 'sandbox')
+  t.match(added, { code: 0, stdout: /^account {6}l-mad\nname {9}Øl & Mad\nenvironment {2}sandbox\ntoken {8}\S+\n\nThe token is shown this once, and lives 30 days\.\n$/ })
+  const first = /^token {8}(\S+)$/m.exec(added.stdout)![1]!
+  const orders = async (token: string, host = 'api.localhost', method = 'GET'): Promise<number> => {
+    return (await send({ host, method, path: '/fulfilment/l-mad/api/v1/orders', headers: { authorization: `Bearer ${token}` }, ...(method === 'POST' && { body: '{}' }) })).status
+  }
+  t.same([await orders(first), await orders(first, 'sandbox.localhost')], [401, 200])
+  const tokenFor = async (...args: readonly string[]): Promise<string> => (await account(folder, 'token', 'l-mad', ...args)).stdout.trim()
+  const readOnly = await tokenFor('--scopes', 'orders:read')
+  t.same([await orders(readOnly), await orders(readOnly, 'api.localhost', 'POST')], [200, 403])
+  t.match(await account(folder, 'add', 'Øl & Mad'), { code: 0, stdout: /^account {6}l-mad-2\n/ }, 'a name that is taken gets a number')
+  t.match(await account(folder, 'rotate-keys', '--environment', 'production', '--overlap-hours', '1'), { code: 0, stdout: /^production: new tokens are signed with the key \w{12}\. .* good for 1 hours at most\.\n$/ })
+  const next = await tokenFor()
+  t.same([await orders(readOnly), await orders(next), await orders(first, 'sandbox.localhost')], [200, 200, 200])
+  await account(folder, 'rotate-keys', '--environment', 'production', '--overlap-hours', '0')
+  t.same([await orders(readOnly), await orders(next), await orders(await tokenFor()), await orders(first, 'sandbox.localhost')], [401, 401, 200, 200])
+  t.match(await account(folder, 'revoke', 'l-mad'), { code: 0, stdout: /^l-mad +Øl & Mad; tokens issued until \S+ are refused\n$/ })
+  t.equal(await orders(first, 'sandbox.localhost'), 401)
+  t.match((await account(folder, 'list')).stdout, /^nordlys-outfitters +Nordlys Outfitters\nhavn-trading +Havn Trading\nl-mad +Øl & Mad; .*\nl-mad-2 +Øl & Mad\n$/)
+  t.match(await user(folder, 'list'), { code: 1, stdout: '', stderr: new RegExp(`the process ${child.pid} has the embedded database of this folder open`) })
+  t.equal(await end(child, 'SIGTERM'), 0)
+
+  const made = await user(folder, 'add', 'Boomi Integration', '--permissions', 'inventory:write, tokens:write')
+  const [, password = ''] = /^user {9}Boomi Integration\npermissions {2}inventory:write tokens:write\npassword {5}([\da-f]{30})\n/.exec(made.stdout) ?? []
+  t.match(await user(folder, 'add', 'Boomi Integration', '--permissions', 'inventory:write'), { code: 1, stdout: '', stderr: /there is, or was, a user "Boomi Integration"/ })
+  t.match(await user(folder, 'list'), { code: 0, stdout: /^Boomi Integration +inventory:write tokens:write\nadmin +users:write tokens:write inventory:read inventory:write\n$/ })
+  const renewed = /^password {2}([\da-f]{30})$/m.exec((await user(folder, 'password', 'admin')).stdout)![1]!
+  const again = await startMain(t, folder)
+  const login = async (body: string): Promise<number> => (await again.send({ method: 'POST', path: '/commerce/api/login', body })).status
+  t.equal(await login(JSON.stringify({ name: 'Boomi Integration', password })), 200)
+  const stored = readFileSync(join(folder, 'admin-login.json'), 'utf8')
+  t.same(JSON.parse(stored), { name: 'admin', password: renewed }, 'the file follows the password')
+  t.equal(await login(stored), 200)
+  t.equal((statSync(join(folder, 'admin-login.json')).mode & 0o777).toString(8), '600')
+  t.notOk(again.output().includes(renewed))
+  t.match(again.output(), /the login lies in .*admin-login\.json/)
+})
+
 t.test('many commands at once lose nothing', async (t) => {
   const folder = tempFolder(t)
   const companies = await openCompanies({ folder })
@@ -145,6 +205,17 @@ t.test('commands that can\'t be meant end with 1 and say why', async (t) => {
   await Promise.all(refused.map(async ([args, says]) => {
     t.match(await company(folder, ...args), { code: 1, stdout: '', stderr: says }, args.join(' ') || 'nothing')
   }))
+  const [accounts, users]: readonly (readonly (readonly [args: readonly string[], says: RegExp])[])[] = [
+    [
+      [[], /usage/], [['add', ' '], /usage/], [['add', 'A', '--scopes', 'x'], /usage/], [['add', 'A', '--environment', 'test'], /usage/],
+      [['token', 'nobody'], /there is no account nobody\. There are: nordlys-outfitters, havn-trading/], [['token', 'havn-trading', '--scopes', 'admin'], /there is no scope "admin"/],
+      [['revoke', 'nobody'], /there is no account nobody/], [['constructor'], /usage/], [['rotate-keys', '--environment', 'test'], /usage/], [['rotate-keys', '--environment', 'sandbox', '--overlap-hours', '-1'], /./]
+    ],
+    [[['add', 'A'], /usage/], [['add', ' ', '--permissions', 'x'], /usage/], [['password', 'A', '--permissions', 'x'], /usage/], [['toString'], /usage/]]
+  ]
+  const all = [...accounts!.map((each) => [account, ...each] as const), ...users!.map((each) => [user, ...each] as const)]
+  await Promise.all(all.map(async ([of, args, says]) => t.match(await of(folder, ...args), { code: 1, stdout: '', stderr: says }, args.join(' '))))
+  t.same((await openAccounts({ folder })).list().map(({ slug }) => slug), ['nordlys-outfitters', 'havn-trading'])
   t.match(await mint(folder, '--company', '999'), { code: 1, stdout: '', stderr: /no company 999\. There are: 100001, / })
   t.match(await mint(folder), { code: 1, stdout: '', stderr: /usage/ })
   t.match(await mint(folder, '--company', '0100001'), { code: 1, stdout: '' })
@@ -155,6 +226,7 @@ t.test('commands that can\'t be meant end with 1 and say why', async (t) => {
 
 t.test('a start that can\'t work ends with 1 and names the reason', async (t) => {
   const folder = tempFolder(t)
+  await copyDatabase(folder)
   const busy = createServer().listen(0, '127.0.0.1')
   t.teardown(() => busy.close())
   await once(busy, 'listening')
@@ -272,6 +344,44 @@ t.test('a register that was tampered with is not believed', async (t) => {
   t.equal((await openCompanies({ folder })).list().length, 4, 'without a register a new one is made, under the same key')
 })
 
+t.test('keys and accounts that were tampered with are not believed', async (t) => {
+  const folder = tempFolder(t)
+  await openAccounts({ folder })
+  await openKeyRings({ folder })
+  interface Key { id: string, sealed: string, notAfter?: string }
+  type Rings = Record<'production' | 'sandbox' | 'commerce', { signing: [Key, ...Key[]], encryption: Key[] }>
+  const tampered: Readonly<Record<string, (rings: Rings) => unknown>> = {
+    'keys of the sandbox in production': (rings) => { rings.production.signing = rings.sandbox.signing },
+    'a signing key that seals': ({ production }) => { production.encryption = production.signing },
+    'a sealed key changed': ({ sandbox: { signing: [key] } }) => { key.sealed = key.sealed.replace(/^../, 'AA') },
+    'another id': ({ commerce: { signing: [key] } }) => { key.id = 'other' },
+    'no signing key in use': ({ commerce: { signing: [key] } }) => { key.notAfter = '2030-01-01T00:00:00Z' },
+    'nothing to seal with': ({ production }) => { production.encryption = [] },
+    'an end that is none': ({ commerce: { signing: [key] } }) => { key.notAfter = 'soon' },
+    'no list': ({ commerce }) => Object.assign(commerce, { signing: {} }),
+    'a ring too few': (rings) => Reflect.deleteProperty(rings, 'sandbox'),
+    'a ring too many': (rings) => Object.assign(rings, { more: rings.commerce })
+  }
+  const [keys, accounts] = [join(folder, 'keys.json'), join(folder, 'accounts.json')]
+  const text = readFileSync(keys, 'utf8')
+  for (const [what, tamper] of Object.entries(tampered)) {
+    const rings = JSON.parse(text) as Rings
+    tamper(rings)
+    writeFileSync(keys, JSON.stringify(rings))
+    await t.rejects(openKeyRings({ folder }), /key register/, what)
+  }
+  writeFileSync(keys, text)
+  const rings = await openKeyRings({ folder })
+  const { signing: [key] } = await rings.rotate({ name: 'commerce', overlapMs: 1_000 })
+  for (const each of rings.of('commerce').signing) for (const spelling of spellingsOf(each.key.export().toString('base64url'))) t.notOk(readFileSync(keys, 'utf8').includes(spelling))
+  t.ok(key!.notAfter instanceof Date)
+  const own = { slug: 'a', name: 'A' }
+  for (const list of [[{ ...own, slug: 'A' }], [{ ...own, slug: 'a--b' }], [{ ...own, slug: '' }], [{ slug: 'a' }], [own, own], [{ ...own, revokedAt: 'soon' }], [{ ...own, more: 1 }]]) {
+    writeFileSync(accounts, JSON.stringify({ accounts: list }))
+    await t.rejects(openAccounts({ folder }), /account register/, JSON.stringify(list))
+  }
+})
+
 t.test('the running register reports a file that it can\'t read, and takes the next good one', async (t) => {
   const folder = tempFolder(t)
   const errors: unknown[] = []
@@ -290,15 +400,4 @@ t.test('the running register reports a file that it can\'t read, and takes the n
   t.equal(errors.length, 1)
   writeFileSync(`${path}.lock`, '')
   await t.rejects(companies.add({ name: 'Waiting' }), /another command holds .*companies\.json\.lock/)
-})
-
-t.test('what the operator mints is what the documentation asks for', async (t) => {
-  const folder = tempFolder(t)
-  const { call } = await startMain(t, folder)
-  const token = (await mint(folder, '--company', '100001')).stdout.trim()
-  const claims = JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString()) as { exp: number, nbf: number, company_id: unknown }
-  t.equal(claims.exp - claims.nbf, 15)
-  t.equal(claims.company_id, 100001)
-  const nbf = Math.floor(Date.now() / 1000)
-  t.equal((await call({ JWT: sign({ exp: nbf + 15, nbf, company_id: 10238497 }, documentedExample.accessToken) })).status, 200, 'by hand, with the documented secret')
 })

@@ -7,7 +7,7 @@ import { refusal } from './errors.js'
 import type { JwtKey } from './keys.js'
 import { optionNames, resolveOptions } from './options.js'
 import { createSignature } from './private-jwt.js'
-import { readRevocation, Revocations, type Revocation, type RevocationList } from './revocations.js'
+import { readRevocation, Revocations, type RevocableToken, type Revocation, type RevocationList } from './revocations.js'
 import {
   MAX_ACCESS_SECONDS, ownClaims, readIssueRequest, resolveServiceOptions, SERVICE, type Grant, type IssueRequest, type ResolvedServiceOptions,
   type TokenServiceOptions
@@ -87,12 +87,18 @@ const CLOCK_SLACK_MS = 60_000
  */
 export async function createTokenService (given: TokenServiceOptions): Promise<TokenService> {
   const options = resolveServiceOptions(given)
-  const { issuer, audience, store, clock, tenantClaim, hasTenants, refreshLifetimeSeconds, retrySeconds } = options
+  const { issuer, audience, store, clock, tenantClaim, hasTenants, refreshLifetimeSeconds, retrySeconds, isRefused } = options
   const mint = await createMint(options)
   const verifyRefresh = await createRefreshVerifier(options)
   const revocations = new Revocations({ ...options, retentionSeconds: Math.max(MAX_ACCESS_SECONDS, refreshLifetimeSeconds) })
-  const register = new TokenRegister({ store, clock, isRevoked: (token) => revocations.isRevoked(token) })
+  const register = new TokenRegister({ store, clock, isRevoked })
   await revocations.open()
+
+  /** At once where it can be: this is asked for every request with a token. */
+  function isRevoked (token: RevocableToken): boolean | Promise<boolean> {
+    const known = revocations.isRevoked(token)
+    return typeof known === 'boolean' ? known || isRefused(token) : known.then((found) => found || isRefused(token))
+  }
 
   function claimsOf ({ subject, tenant, scopes, claims }: Grant, family: string): Record<string, unknown> {
     return { ...claims, iss: issuer, sub: subject, ...(tenant !== undefined && { [tenantClaim]: tenant }), scope: scopes.join(' '), fam: family }
@@ -140,8 +146,9 @@ export async function createTokenService (given: TokenServiceOptions): Promise<T
     const { family } = line
     const grant = grantOf(used, tenantClaim)
     // By the store and not by a snapshot, or a pair of tokens would be born of one that was revoked elsewhere a moment ago.
-    const isRevoked = await fromStore(() => revocations.isRevokedNow({ id, family, tenant: grant.tenant, issuedAt: used.dates.iat }))
-    if (isRevoked) throw refusal('ERR_BEARER_JWT_REFRESH_INVALID', { reason: 'revoked' })
+    const presented = { id, family, tenant: grant.tenant, issuedAt: used.dates.iat }
+    const isEnded = await fromStore(async () => await revocations.isRevokedNow(presented) || isRefused(presented))
+    if (isEnded) throw refusal('ERR_BEARER_JWT_REFRESH_INVALID', { reason: 'revoked' })
     const ttlMs = Math.ceil(used.dates.exp! * 1000 - now) + CLOCK_SLACK_MS
     const taken = await fromStore(() => store.claim(usedKey(id), ttlMs, String(now)))
     const firstUse = taken.claimed ? now : Number(taken.value)
@@ -184,7 +191,7 @@ export async function createTokenService (given: TokenServiceOptions): Promise<T
       ...(hasTenants && { tenant: tenantClaim }),
       ...(options.decryption !== undefined && { encryption: options.decryption }),
       revocations: Object.freeze({
-        isRevoked: (token) => revocations.isRevoked(token),
+        isRevoked,
         noteUse: (id, expiresAtMs) => { register.noteUse(id, expiresAtMs) }
       } satisfies RevocationList)
     }),

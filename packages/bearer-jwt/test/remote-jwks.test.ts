@@ -127,7 +127,7 @@ t.test('waits no longer than fetchTimeoutMs for a fetch that minds no signal', a
   const stuck: readonly (typeof fetch)[] = [() => new Promise(() => undefined), async () => new Response(new ReadableStream())]
   for (const fetch of stuck) {
     let isStuck = true
-    const { send, moved } = await remoteApp(t, { fetchTimeoutMs: 30, fetch: (...given) => isStuck ? fetch(...given) : trustingFetch(...given) })
+    const { send, moved } = await remoteApp(t, { fetchTimeoutMs: 30, fetch: async (...given) => isStuck ? fetch(...given) : Response.json({ keys: [rsaJwk] }) })
     isRefused(t, await send(rsaToken()), unavailable)
     isStuck = false
     moved.now += 30

@@ -213,6 +213,34 @@ t.test('revokes a token, a pair with all that descends from it, or a tenant, her
   await t.rejects(elsewhere.refresh(second.refresh.token), invalid)
 })
 
+t.test('refuses access and refresh tokens for a reason of the application\'s own, with 503 where it can\'t be told', async (t) => {
+  for (const isLate of [false, true]) {
+    let isClosed = (): boolean => false
+    const asked: unknown[] = []
+    const { service, clock } = await testService(t, {
+      tenantClaim: 'account',
+      isRefused (token) {
+        asked.push(token)
+        return isLate ? Promise.resolve().then(isClosed) : isClosed()
+      }
+    })
+    const call = await api(t, service, clock)
+    const { access, refresh, family } = await service.issuePair({ subject, tenant: '1' })
+    const next = await service.refresh(refresh.token)
+    t.same(asked, [{ id: refresh.id, family, tenant: '1', issuedAt: NOW }])
+    t.equal(await call(access.token), '200')
+    isClosed = () => true
+    t.equal(await call(access.token), refused)
+    await t.rejects(service.refresh(next.refresh.token), invalid)
+    t.match(await service.list(subject), [{ revoked: true }])
+    isClosed = () => { throw new Error('nobody knows') }
+    t.equal(await call(access.token), '503 ERR_BEARER_JWT_STATE_UNAVAILABLE')
+    await t.rejects(service.refresh(next.refresh.token), unavailable)
+    isClosed = () => false
+    t.equal((await service.refresh(next.refresh.token)).family, family, 'a refusal uses nothing up')
+  }
+})
+
 t.test('gives no successor to a refresh token that was revoked elsewhere a moment ago', async (t) => {
   for (const kind of ['tenant', 'family', 'id'] as const) {
     const { service, clock, other } = await testService(t, { tenantClaim: 'account' })
@@ -447,7 +475,7 @@ t.test('refuses wrong options by name', async (t) => {
     ['encryption.key', { encryption: { ...sealing, key: p256.publicKey, algorithm: 'RSA-OAEP-256' }, decryption: opening }], ['encryption.key', { encryption: { ...sealing, key: 'text' }, decryption: opening }],
     ['encryption.algorithm', { encryption: { ...sealing, algorithm: undefined }, decryption: opening }], ['encryption.contentEncryption', { encryption: { ...sealing, contentEncryption: undefined }, decryption: opening }],
     ['accessLifetimeSeconds', { accessLifetimeSeconds: 0 }], ['accessLifetimeSeconds', { accessLifetimeSeconds: 30 * 86_400 + 1 }], ['refreshLifetimeSeconds', { refreshLifetimeSeconds: 401 * 86_400 }],
-    ['retrySeconds', { retrySeconds: 61 }], ['retrySeconds', { retrySeconds: -1 }], ['maxStalenessSeconds', { maxStalenessSeconds: 0 }], ['storeTimeoutMs', { storeTimeoutMs: 1_501 }],
+    ['retrySeconds', { retrySeconds: 61 }], ['retrySeconds', { retrySeconds: -1 }], ['isRefused', { isRefused: 'never' }], ['maxStalenessSeconds', { maxStalenessSeconds: 0 }], ['storeTimeoutMs', { storeTimeoutMs: 1_501 }],
     ['clock', { clock: 5 }], ['ttl', { ttl: 5 }]
   ]
   for (const [option, options] of wrong) {

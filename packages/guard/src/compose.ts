@@ -75,7 +75,6 @@ export function open (reason: string): Policy {
  */
 export function checkSequence (nodes: readonly PolicyNode[]): void {
   checkCombination(nodes.filter((node) => !isSaidToBeShared(node)), false)
-  checkTenantOrder(nodes)
   const [unproved] = needingTenant(nodes)
   if (unproved !== undefined) {
     throw new OptionsError(unproved.definition.owner, 'policy', `of "${unproved.definition.name}" needs a tenant, and no guard before it always proves one`)

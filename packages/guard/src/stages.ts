@@ -1,4 +1,4 @@
-/** The stages after the judgement, as hooks at guard's root: claims are made, bodies judged, credentials hidden, challenges written. */
+/** The stages after the judgement, as hooks at guard's root: claims are made, credentials hidden, bodies judged, challenges written. */
 
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'

@@ -110,6 +110,18 @@ t.test('too many live claims of one group are 429 with Retry-After, until one ha
   t.same(await send('/b'), [429, 'ERR_GUARD_CLAIM_LIMIT', '60'])
 })
 
+t.test('a place in a group is free again at the very moment when its claim runs out', async (t) => {
+  let now = Date.now()
+  const store = memoryStore({ clock: () => now })
+  const app = await guardedApp(t, { clock: () => now })
+  const claim = () => ({ store, key: `${now}`, expiresAtMs: now + 1_000, storeTimeoutMs: 250, quota: { group: 'a', maxLiveClaims: 1 } })
+  app.get('/', { onRequest: keyGuard('alpha', { judge: () => ({ identity: 1, claims: [claim()] }) }) }, handler)
+  for (const [laterMs, status] of [[0, 200], [999, 429], [1, 200]] as const) {
+    now += laterMs
+    t.equal((await app.inject({ url: '/', headers: { 'x-alpha': 'pass' } })).statusCode, status, `${laterMs} ms later`)
+  }
+})
+
 t.test('a claim that was not made takes no place in its group', async (t) => {
   const store = new MapStore()
   const quota = { group: 'a', maxLiveClaims: 1 }

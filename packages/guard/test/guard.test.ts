@@ -81,10 +81,11 @@ t.test('audit "enforce" fails the boot and lists every route without a policy, i
   app.get('/forgotten', handler)
   app.options('/forgotten', handler)
   app.route({ method: ['PUT', 'PATCH'], url: '/both', onRequest: async () => undefined, handler })
+  app.route({ method: ['OPTIONS', 'DELETE'], url: '/preflight-and-more', handler })
   await app.register(async (child) => { child.post('/nested', handler) }, { prefix: '/scope' })
   const failure = await ready(app)().catch((error: unknown) => error)
   t.ok(isOptionsError(failure))
-  t.match(failure, { option: 'audit', message: /4 route\(s\) declare no policy: GET \/forgotten, HEAD \/forgotten, PUT\|PATCH \/both, POST \/scope\/nested;/ })
+  t.match(failure, { option: 'audit', message: /5 route\(s\) declare no policy: GET \/forgotten, HEAD \/forgotten, PUT\|PATCH \/both, OPTIONS\|DELETE \/preflight-and-more, POST \/scope\/nested;/ })
 })
 
 t.test('audit "warn", the default where a plugin brought guard in, names them in one warning', async (t) => {
@@ -320,8 +321,10 @@ t.test('trustProxy settings with which any client is a proxy are refused by name
   const believing: Readonly<Record<string, FastifyServerOptions['trustProxy']>> = {
     'true': true,
     'a number': 1 as unknown as boolean,
-    'halves of everything': ['0.0.0.0/1', '128.0.0.0/1'],
-    'all of IPv6': '::/1, 8000::/1',
+    'the lower half of IPv4': '0.0.0.0/1',
+    'the upper half of IPv4': ['128.0.0.0/1'],
+    'the lower half of IPv6': '::/1',
+    'the upper half of IPv6': '8000::/1',
     'all of IPv4, mapped': '::ffff:0.0.0.0/96',
     'a function that trusts all': () => true
   }

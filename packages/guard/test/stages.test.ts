@@ -52,6 +52,19 @@ t.test('a judged credential is gone from every view of the request, in handlers 
   }
 })
 
+t.test('a judged credential is gone from error hooks and logs where the body is what is wrong', async (t) => {
+  const app = await guardedApp(t)
+  const seen: string[] = []
+  app.addHook('onError', async (request) => { seen.push(JSON.stringify(viewsOf(request))) })
+  app.post('/', { onRequest: keyGuard('alpha', { judge: () => right }), schema: { body: { type: 'object', required: ['a'] } } }, viewsOf)
+  for (const [type, payload, status] of [['application/json', '{', 400], ['application/json', '{}', 400], ['nothing', 'x', 415]] as const) {
+    const { statusCode } = await app.inject({ method: 'POST', url: '/', headers: { 'x-alpha': 'canary', 'content-type': type }, payload })
+    t.equal(statusCode, status, payload)
+  }
+  t.equal(seen.length, 3)
+  t.notMatch(seen.join(), /canary|x-alpha/i)
+})
+
 t.test('a cookie is hidden alone, wherever it stands among others', async (t) => {
   const app = await listening(t)
   app.decorateRequest('cookies', null as unknown as object)
@@ -79,6 +92,17 @@ t.test('credentials that nobody judged stay, and so do those that a guard leaves
   t.match((await app.inject({ url: '/basic', headers: { authorization: 'Basic kept' } })).body, /Basic kept/, 'another scheme is another credential')
 })
 
+t.test('a refused request loses the whole header, since a credential may stand in it under a scheme that is misspelt', async (t) => {
+  const app = await guardedApp(t)
+  app.setErrorHandler((_error, request, reply) => reply.code(401).send(viewsOf(request)))
+  app.get('/', { onRequest: keyGuard('bearer', { credentials: [{ header: 'authorization', scheme: 'Bearer' }], isPresented: () => false }) }, handler)
+  for (const authorization of ['Bearr canary', 'canary', 'Basic canary']) {
+    const answer = await app.inject({ url: '/', headers: { authorization } })
+    t.equal(answer.statusCode, 401)
+    t.notMatch(answer.body, /canary/, authorization)
+  }
+})
+
 t.test('a presented credential of the policy is hidden even if another one decided', async (t) => {
   const app = await guardedApp(t)
   app.get('/', { onRequest: anyOf(keyGuard('alpha'), keyGuard('beta')) }, viewsOf)
@@ -97,6 +121,13 @@ t.test('a refusal hides what earlier policies of the route have judged', async (
 })
 
 // Headers of the answer
+
+t.test('a refusal that brings a challenge of its own keeps it', async (t) => {
+  const app = await guardedApp(t)
+  const own = new AuthError({ code: 'ERR_ALPHA_REJECTED', outcome: 'rejected', message: 'no', challenge: 'Own error="special"' })
+  app.get('/', { onRequest: keyGuard('alpha', { judge () { throw own } }) }, handler)
+  t.equal((await app.inject({ url: '/', headers: { 'x-alpha': 'x' } })).headers['www-authenticate'], 'Own error="special"')
+})
 
 t.test('challenges are on the answer as it finally is: kept by a custom error handler, never on a 200', async (t) => {
   const app = await guardedApp(t)

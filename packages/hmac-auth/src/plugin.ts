@@ -79,6 +79,8 @@ export const hmacAuth: FastifyPluginAsync<HmacAuthOptions> = guardPluginOf<HmacA
     function pending (signature: PendingSignature, request: FastifyRequest): Proof {
       const { presented, candidates } = signature
       const { identity, principal, id } = candidates[0]!
+      // By the time that the body has come, the signature is out of the request.
+      const explanation = debug ? explain(request) : undefined
       const signedBody: Obligation = {
         description: 'signature over the body',
         watch () {
@@ -92,7 +94,7 @@ export const hmacAuth: FastifyPluginAsync<HmacAuthOptions> = guardPluginOf<HmacA
                 judgeTime(presented, now, window)
                 return [claimOf(presented)]
               } catch (error) {
-                throw remembered(error, request)
+                throw remembered(error, request, explanation)
               }
             }
           }
@@ -105,8 +107,8 @@ export const hmacAuth: FastifyPluginAsync<HmacAuthOptions> = guardPluginOf<HmacA
       return 'key' in verification ? proved(verification, request) : pending(verification, request)
     }
 
-    function remembered (error: unknown, request: FastifyRequest): unknown {
-      if (debug && isAuthError(error)) explained.set(request, formatDebug(error, explain(request)))
+    function remembered (error: unknown, request: FastifyRequest, explanation?: SignatureExplanation): unknown {
+      if (debug && isAuthError(error)) explained.set(request, formatDebug(error, explanation ?? explain(request)))
       return error
     }
 

@@ -21,7 +21,6 @@ export type Gap = typeof gaps[number]
 
 /** What the floor asks for; sets of these are numbers. */
 export const cover = { method: 1, authority: 2, path: 4, query: 8, 'key-id': 16, nonce: 32, digest: 64, timestamp: 128, header: 256 } as const
-export type Covered = keyof typeof cover
 
 /** Method, path and query. */
 export const coversTarget = cover.method | cover.path | cover.query

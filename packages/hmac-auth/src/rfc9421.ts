@@ -75,7 +75,7 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
       const { fieldLines } = message
       const inputs = dictionaryOf(joinedLines(fieldLines, 'signature-input'))
       const signatures = dictionaryOf(joinedLines(fieldLines, 'signature'))
-      const chosen = chooseLabel(inputs, label)
+      const chosen = label ?? soleLabel(inputs, signatures)
       const input = readSignatureInput(inputs.get(chosen))
       const mac = signatures.get(chosen)
       if (mac?.type !== 'bytes') throw invalid('signature-malformed')
@@ -120,9 +120,8 @@ function dictionaryOf (value: string | undefined): Dictionary {
   return parseDictionary(value, { repeatedKeys: 'refuse' })
 }
 
-function chooseLabel (inputs: Dictionary, label: string | undefined): string {
-  if (label !== undefined) return label
-  if (inputs.size > 1) throw refusal('ERR_HMAC_AUTH_SIGNATURE_AMBIGUOUS', { reason: 'signature-several' })
+function soleLabel (inputs: Dictionary, signatures: Dictionary): string {
+  if (inputs.size > 1 || signatures.size > 1) throw refusal('ERR_HMAC_AUTH_SIGNATURE_AMBIGUOUS', { reason: 'signature-several' })
   const [only] = inputs.keys()
   if (only === undefined) throw invalid('signature-malformed')
   return only

@@ -73,9 +73,10 @@ export function createRequestSigner (options: RequestSignerOptions): RequestSign
   return Object.freeze({
     sign,
     explainSignature (request: RequestToSign) {
-      const { message } = draftOf(request, profile)
-      const signed = profile.isPresented(message.fieldLines) ? message : withFields(message, sign(request))
-      return explainMessage(profile, signed, hasContent(request))
+      const isSigned = profile.isPresented(linesOf(request.headers))
+      const headers = new Headers(request.headers)
+      if (!isSigned) for (const [name, value] of Object.entries(sign(request))) headers.set(name, value)
+      return explainMessage(profile, draftOf({ ...request, headers }, profile).message, hasContent(request))
     }
   })
 }
@@ -135,6 +136,6 @@ export function signedFetch ({ fetch: send = fetch, ...options }: SignedFetchOpt
     const body = request.body === null || !isAtHand ? undefined : new Uint8Array(await request.arrayBuffer())
     const signed = new Headers(headers)
     for (const [name, value] of Object.entries(sign({ method, url, headers, ...(body !== undefined && { body }) }))) signed.set(name, value)
-    return send(new Request(request, { headers: signed, ...(body !== undefined && body.length > 0 && { body }) }))
+    return send(new Request(request, { headers: signed, ...(body !== undefined && { body }) }))
   }
 }

@@ -48,6 +48,7 @@ export const ipAllowlist: FastifyPluginAsync<IpAllowlistOptions> = guardPluginOf
     return {
       credentials: [],
       proves: [],
+      notes: lists.names.length === 0 ? [] : [`named lists: ${lists.names.join(', ')}`],
       missing: () => refusal('ERR_IP_ALLOWLIST_ADDRESS_UNKNOWN', { reason: 'no-address' }),
       isPresented: () => false,
       judge (request) {

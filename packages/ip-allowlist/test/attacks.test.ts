@@ -63,6 +63,20 @@ t.test('takes anything but a plain answer of a set that somebody else wrote for 
   }
 })
 
+t.test('shuts everybody out of lists by tenant where no tenant was proved, also as a hook that no audit sees', async (t) => {
+  const app = Fastify()
+  await app.register(ipAllowlist, { tenants: { acme: { allow: ['127.0.0.1'] } }, tenantWithoutList: 'allow' })
+  app.addHook('onRequest', app.ipAllowlist)
+  app.get('/', () => 'served')
+  t.equal((await app.inject('/')).statusCode, 403)
+})
+
+t.test('refuses an entry of a family that is not served, wherever it stands', async (t) => {
+  for (const [i, allow] of [['2001:db8::/32', '10.0.0.1'], ['10.0.0.1', '2001:db8::/32'], ['10.0.0.1', '10.0.0.2', '::1']].entries()) {
+    await t.rejects(served({ families: ['ipv4'], allow }), new RegExp(`"allow\\[${i}\\]" is not of a family`))
+  }
+})
+
 t.test('tells a refused client nothing of the lists', async (t) => {
   const app = await served({ allow: ['10.0.0.1'], deny: ['192.0.2.1'] })
   const [denied, notAllowed] = await Promise.all(['192.0.2.1', '198.51.100.1'].map((remoteAddress) => app.inject({ url: '/', remoteAddress })))

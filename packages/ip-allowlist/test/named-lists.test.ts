@@ -70,6 +70,7 @@ t.test('a list by name', async (t) => {
     for (const [address, status] of [['10.1.1.1', 200], ['::ffff:10.1.1.1', 200], ['2001:db8::1', 200], ['10.6.6.6', 403], ['192.0.2.1', 403]] as const) {
       t.equal(await statusFrom(app, address), status, address)
     }
+    t.match(app.printPolicies(), /ipAllowlist \[named lists: office, blocked\]/)
   })
 
   t.test('counts as it is changed, removed and made again', async (t) => {

@@ -33,7 +33,7 @@ export function findLeaks (traces: readonly Trace[], secrets: Iterable<string>):
 }
 
 const GRAM = 12
-const MASK = (1 << 26) - 1
+const MASK = (1 << 28) - 1
 
 /**
  * Tells at once of most texts that they are not in a long one. Requests that are signed anew each time bring tens of
@@ -50,12 +50,12 @@ function createSieve (all: string): (text: string) => boolean {
     if (i >= GRAM) hash = hash - Math.imul(leaving, all.charCodeAt(i - GRAM)) | 0
     if (i >= GRAM - 1) seen[(hash & MASK) >> 3]! |= 1 << (hash & 7)
   }
-  return (text) => {
-    if (text.length < GRAM) return true
+  const isSeen = (text: string, from: number): boolean => {
     let hash = 0
-    for (let i = 0; i < GRAM; i++) hash = Math.imul(hash, 31) + text.charCodeAt(i) | 0
+    for (let i = from; i < from + GRAM; i++) hash = Math.imul(hash, 31) + text.charCodeAt(i) | 0
     return (seen[(hash & MASK) >> 3]! & 1 << (hash & 7)) !== 0
   }
+  return (text) => text.length < GRAM || (isSeen(text, 0) && isSeen(text, text.length - GRAM))
 }
 
 /** The secret as it is, percent-encoded, as JSON, in hex, and in base64 wherever in a longer text it may begin. */

@@ -15,7 +15,7 @@ const usage = `usage: npm run --silent account --workspace apps/demo -- <command
   revoke <slug>                                           ends all tokens that the account has by now, in both environments
   rotate-keys --environment <e> [--overlap-hours <hours>] new keys; tokens of the old ones count for so long (default: 168)
 
-  environment: ${environments.join(' or ')} (default: production); rotate-keys takes commerce too
+  environment: ${environments.join(' or ')} (default: production); rotate-keys takes commerce and payments too
   scopes: ${fulfilmentScopes.join(', ')} (default: all)
   A token of this command lives 30 days.`
 

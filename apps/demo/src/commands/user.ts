@@ -16,6 +16,8 @@ const usage = `usage: npm run --silent user --workspace apps/demo -- <command>
   The embedded database is for one process: while a server has it open, an administrator adds users by POST /commerce/api/users.
   With DATABASE_URL the server may run.`
 
+const operandCounts: Readonly<Record<string, number>> = { add: 1, list: 0, password: 1 }
+
 try {
   console.log(await run(process.argv.slice(2)))
 } catch (error) {
@@ -30,7 +32,9 @@ async function run (args: readonly string[]): Promise<string> {
   const isMeant = count === operands.length && (count === 0 || name !== '') && (command === 'add') === (values.permissions !== undefined)
   if (!isMeant) throw new Error(usage)
   const { dataFolder: folder, databaseUrl: url } = readConfig(process.env)
-  const database = await openDatabase({ folder, url })
+  const database = await openDatabase({ folder, url }).catch((error: unknown) => {
+    throw new Error(`${error instanceof Error ? error.message : String(error)}\nAn administrator adds users to a running server by POST /commerce/api/users.`)
+  })
   try {
     await migrate(database)
     const users = createUsers(database)
@@ -43,8 +47,6 @@ async function run (args: readonly string[]): Promise<string> {
     await database.close()
   }
 }
-
-const operandCounts: Readonly<Record<string, number>> = { add: 1, list: 0, password: 1 }
 
 async function add (users: Users, name: string, wanted: readonly string[]): Promise<string> {
   const unknown = wanted.find((permission) => !permissions.some((known) => known === permission))
