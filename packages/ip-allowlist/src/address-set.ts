@@ -5,7 +5,7 @@ import { OptionsError } from '@sallyport/guard'
 import { familyOf, owner, parseAddress, type AddressRange, type Family, type ParsedAddress } from './address.js'
 import { formatRange, parseListEntry, type ListEntry } from './list-entry.js'
 import { sweepRanges } from './range-sweep.js'
-import { columnsOf, covers, inSlices, writeRow, type RangeTable } from './range-table.js'
+import { columnsOf, covers, inSlices, writeRow, type RangeTable, type SortedTable } from './range-table.js'
 
 /** A network that was written with bits set behind its prefix. */
 export interface AddressWarning {
@@ -138,7 +138,7 @@ function addRange (draft: Draft, { first, last }: AddressRange, expiresAtMs: num
 }
 
 /** Apart from `compile`, because a closure made there would keep the copied list and the drafts alive. */
-function addressSet (tables: Readonly<Record<4 | 6, RangeTable>>, clock: () => number, facts: Pick<AddressSet, 'size' | 'warnings' | 'warningCount'>): AddressSet {
+function addressSet (tables: Readonly<Record<4 | 6, SortedTable>>, clock: () => number, facts: Pick<AddressSet, 'size' | 'warnings' | 'warningCount'>): AddressSet {
   const hasParsed = ({ family, words }: ParsedAddress) => {
     writeRow(keys[family], 0, words)
     return covers(tables[family], keys[family], clock)

@@ -6,13 +6,13 @@
  * timer and nothing to compile again.
  */
 
-import { columnsOf, compareRows, copyRow, inSlices, orderOf, stepRow, type Columns, type RangeTable } from './range-table.js'
+import { columnsOf, compareRows, copyRow, inSlices, orderOf, stepRow, withLandmarks, type Columns, type RangeTable, type SortedTable } from './range-table.js'
 
 // Smaller than other slices, since a row may leave the heap here and another enter it.
 const sweepSlice = 8_192
 
 /** The same addresses with the same ends in time, as a sorted table. */
-export function * sweepRanges (ranges: RangeTable): Generator<undefined, RangeTable> {
+export function * sweepRanges (ranges: RangeTable): Generator<undefined, SortedTable> {
   const order = yield * orderOf(ranges.firsts, ranges.count)
   const sweep = new Sweep(ranges)
   yield * inSlices(ranges.count, sweepSlice, (from, to) => {
@@ -23,7 +23,7 @@ export function * sweepRanges (ranges: RangeTable): Generator<undefined, RangeTa
     for (let step = 0; goesOn && step < sweepSlice; step++) goesOn = sweep.settle(undefined)
     yield
   }
-  return sweep.pieces.table()
+  return withLandmarks(sweep.pieces.table())
 }
 
 class Sweep {

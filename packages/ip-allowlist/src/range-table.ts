@@ -3,7 +3,7 @@
 /** Rows of 32-bit words, a column a word, most significant first: halving then stays in the first column, and in the cache. */
 export type Columns = readonly Uint32Array[]
 
-/** Ranges, a row each. Sorted, `firsts` ascends and no two rows overlap. */
+/** Ranges, a row each. */
 export interface RangeTable {
   readonly count: number
   readonly firsts: Columns
@@ -12,6 +12,12 @@ export interface RangeTable {
   readonly expiries: Float64Array | undefined
 }
 
+/** Ranges of which `firsts` ascends and no two overlap, with every 64th `first` once more: small enough for a processor's cache. */
+export interface SortedTable extends RangeTable {
+  readonly landmarks: Columns
+}
+
+const rowsPerLandmark = 64
 // Each slice is a few milliseconds of work, so that a slow machine stays under 50.
 const tableSlice = 32_768
 
@@ -53,17 +59,32 @@ export function stepRow (columns: Columns, row: number, step: 1 | -1): void {
   }
 }
 
-/** Whether a sorted table holds the address in row 0 of `key`, and holds it still. */
-export function covers ({ count, firsts, lasts, expiries }: RangeTable, key: Columns, clock: () => number): boolean {
-  let low = 0
-  let high = count
+export function withLandmarks (table: RangeTable): SortedTable {
+  const landmarks = columnsOf(table.firsts.length, Math.ceil(table.count / rowsPerLandmark))
+  for (let row = 0; row < table.count; row += rowsPerLandmark) copyRow(landmarks, row / rowsPerLandmark, table.firsts, row)
+  return { ...table, landmarks }
+}
+
+/** Whether a table holds the address in row 0 of `key`, and holds it still. */
+export function covers ({ count, firsts, lasts, expiries, landmarks }: SortedTable, key: Columns, clock: () => number): boolean {
+  const landmark = lastUpTo(key, landmarks, { from: 0, to: landmarks[0]!.length })
+  if (landmark < 0) return false
+  const from = landmark * rowsPerLandmark
+  const row = lastUpTo(key, firsts, { from, to: Math.min(from + rowsPerLandmark, count) })
+  if (compareRows(lasts, row, key, 0) < 0) return false
+  return expiries === undefined || expiries[row] === Infinity || clock() < expiries[row]!
+}
+
+/** The last of ascending rows that is not above the key; the one before `from` if all are. */
+function lastUpTo (key: Columns, rows: Columns, { from, to }: { readonly from: number, readonly to: number }): number {
+  let low = from
+  let high = to
   while (low < high) {
     const middle = (low + high) >>> 1
-    if (compareRows(firsts, middle, key, 0) <= 0) low = middle + 1
+    if (compareRows(rows, middle, key, 0) <= 0) low = middle + 1
     else high = middle
   }
-  if (low === 0 || compareRows(lasts, low - 1, key, 0) < 0) return false
-  return expiries === undefined || expiries[low - 1] === Infinity || clock() < expiries[low - 1]!
+  return low - 1
 }
 
 /** The rows in ascending order: a radix sort, byte by byte from the least significant, because it can pause anywhere. */

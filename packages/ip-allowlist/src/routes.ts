@@ -174,7 +174,7 @@ const schemas = {
       type: 'object',
       minProperties: 1,
       additionalProperties: false,
-      properties: { add: { type: 'array', items: entry }, remove: { type: 'array', items: { type: 'string' } } }
+      properties: { add: { type: 'array', items: entry }, remove: { type: 'array', items: entry } }
     }
   },
   delete: { params, querystring: forced },

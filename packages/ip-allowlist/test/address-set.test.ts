@@ -226,6 +226,17 @@ t.test('joins what overlaps, whatever the order and the nesting', async (t) => {
   }
 })
 
+t.test('finds its way in long lists, at every length', async (t) => {
+  for (const count of [1, 2, 63, 64, 65, 127, 128, 129, 1_000]) {
+    const every = Array.from({ length: 2 * count + 2 }, (_, i) => i)
+    for (const textOf of [(i: number) => dotted(0x0a000000n + BigInt(i)), (i: number) => compressed((0x20010db8n << 96n) + BigInt(i))]) {
+      const set = createAddressSet(every.filter((i) => i % 2 === 1 && i < 2 * count).map(textOf).toReversed())
+      const wrong = every.filter((i) => set.has(textOf(i)) !== (i % 2 === 1 && i < 2 * count))
+      t.same(wrong, [], `${count} entries such as ${textOf(1)}`)
+    }
+  }
+})
+
 t.test('refuses an entry that is no address, network or range, and names it', async (t) => {
   const cases: [entry: unknown, rule: RegExp][] = [
     [undefined, /must be a string/], [null, /must be a string/], [7, /must be a string/], [['10.0.0.1'], /must be a string/], [Object.create(null), /must be a string/],
