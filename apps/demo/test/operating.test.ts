@@ -48,18 +48,13 @@ t.test('each command that main.js prints does what is said of it', needsCurl(), 
     /^\{"token":"[^"]+","tokenType":"Bearer"/,
     /^\{"id":"[^]*"purpose":"Boomi Integration"/,
     /^\{"inventory":\[\{"productId":"TENT-2","facilityId":"OSLO","quantity":40\}\]\}/,
-    /^\{"access_token":"[^"]+","token_type":"Bearer","expires_in":900,"refresh_token":"[^"]+"/,
-    /^\{"access_token":[^]*ERR_BEARER_JWT_REFRESH_REUSED/,
+    /^\{"access_token":"[^"]+","token_type":"Bearer","expires_in":900,"refresh_token":"[^"]+"/, /^\{"access_token":[^]*ERR_BEARER_JWT_REFRESH_REUSED/,
     /^\{"id":"[^"]+","reference":"layered-gateway-\d+","amount":12500,[^]*ERR_HMAC_AUTH_SIGNATURE_REPLAYED/,
-    /^\{"id":"[^"]+","reference":"rfc9421-\d+","amount":12500,/,
-    /^\{"transactions":\[\{[^]*"rfc9421-\d+"[^]*"layered-gateway-\d+"/,
-    /^HTTP\/1.1 401 Unauthorized[^]*www-authenticate: HMAC [^]*ERR_GUARD_CREDENTIAL_INCOMPLETE/,
-    /ERR_GUARD_PRINCIPAL_CONFLICT/,
+    /^\{"id":"[^"]+","reference":"rfc9421-\d+","amount":12500,/, /^\{"transactions":\[\{[^]*"rfc9421-\d+"[^]*"layered-gateway-\d+"/,
+    /^HTTP\/1.1 401 Unauthorized[^]*www-authenticate: HMAC [^]*ERR_GUARD_CREDENTIAL_INCOMPLETE/, /ERR_GUARD_PRINCIPAL_CONFLICT/,
     /^HTTP\/1.1 200 OK[^]*etag: "[^]*\{"list":"merchants","entries":\[\{"entry":"127.0.0.1","note":"this machine"\},\{"entry":"::1"/,
-    /^\{"list":"merchants","entries":\[\{"entry":"::1"[^[]*\]\}/,
-    /ERR_IP_ALLOWLIST_ADDRESS_DENIED/,
-    /^\{"list":"merchants","entries":\[\{"entry":"::1"[^[]*"entry":"127.0.0.1"/,
-    /^\{"list":"merchants","changes":\[[^]*"subject":"ann"[^]*"forced":true/
+    /^\{"list":"merchants","entries":\[\{"entry":"::1"[^[]*\]\}/, /ERR_IP_ALLOWLIST_ADDRESS_DENIED/,
+    /^\{"list":"merchants","entries":\[\{"entry":"::1"[^[]*"entry":"127.0.0.1"/, /^\{"list":"merchants","changes":\[[^]*"subject":"ann"[^]*"forced":true/
   ]
   t.equal(commands.length, answers.length)
   // A store that forgot everything in a restart refuses one-shot tokens of the second in which it was made.
