@@ -32,7 +32,7 @@ t.test('main.js says what it serves and where things lie, and a kill ends it cle
 
 t.test('each command that main.js prints does what is said of it', needsCurl(), async (t) => {
   const { output } = await startMain(t, join(tempFolder(t), 'a folder\'s name'), { LEGACY_BROWNOUTS: '2024-02-01/2024-02-02' })
-  const commands = output().split('\n').filter((line) => line.startsWith('curl '))
+  const commands = output().split('\n').filter((line) => /^(curl |eval |line=|token=)/.test(line))
   const answers: readonly RegExp[] = [
     /^\{"departments":\[\{"id":1,"name":"Reception"\}/,
     /^\{"id":3,"name":"Laboratory"\}/,
@@ -47,7 +47,14 @@ t.test('each command that main.js prints does what is said of it', needsCurl(), 
     /^HTTP\/1.1 403 Forbidden[^]*ERR_GUARD_TENANT_MISMATCH/,
     /^\{"token":"[^"]+","tokenType":"Bearer"/,
     /^\{"id":"[^]*"purpose":"Boomi Integration"/,
-    /^\{"inventory":\[\{"productId":"TENT-2","facilityId":"OSLO","quantity":40\}\]\}/
+    /^\{"inventory":\[\{"productId":"TENT-2","facilityId":"OSLO","quantity":40\}\]\}/,
+    /^\{"access_token":"[^"]+","token_type":"Bearer","expires_in":900,"refresh_token":"[^"]+"/, /^\{"access_token":[^]*ERR_BEARER_JWT_REFRESH_REUSED/,
+    /^\{"id":"[^"]+","reference":"layered-gateway-\d+","amount":12500,[^]*ERR_HMAC_AUTH_SIGNATURE_REPLAYED/,
+    /^\{"id":"[^"]+","reference":"rfc9421-\d+","amount":12500,/, /^\{"transactions":\[\{[^]*"rfc9421-\d+"[^]*"layered-gateway-\d+"/,
+    /^HTTP\/1.1 401 Unauthorized[^]*www-authenticate: HMAC [^]*ERR_GUARD_CREDENTIAL_INCOMPLETE/, /ERR_GUARD_PRINCIPAL_CONFLICT/,
+    /^HTTP\/1.1 200 OK[^]*etag: "[^]*\{"list":"merchants","entries":\[\{"entry":"127.0.0.1","note":"this machine"\},\{"entry":"::1"/,
+    /^\{"list":"merchants","entries":\[\{"entry":"::1"[^[]*\]\}/, /ERR_IP_ALLOWLIST_ADDRESS_DENIED/,
+    /^\{"list":"merchants","entries":\[\{"entry":"::1"[^[]*"entry":"127.0.0.1"/, /^\{"list":"merchants","changes":\[[^]*"subject":"ann"[^]*"forced":true/
   ]
   t.equal(commands.length, answers.length)
   // A store that forgot everything in a restart refuses one-shot tokens of the second in which it was made.

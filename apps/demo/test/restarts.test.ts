@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createTokenService, type TokenPair } from '@sallyport/bearer-jwt'
 import { redisStore } from '@sallyport/guard'
+import { createRequestSigner, headers, layeredGateway } from '@sallyport/hmac-auth'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { appFolder } from '../src/config.js'
@@ -57,7 +58,8 @@ function post (path: string, body: unknown, token?: string, method = 'POST'): Ca
 interface Toured { readonly ended: Readonly<Record<string, Call>>, readonly live: Readonly<Record<string, Call>> }
 
 /** What a new user does, mistakes included. Resolves with calls that must be refused from now on, and with some that must not. */
-async function tour (t: Test, { send }: Running, storage: Storage, canaries: Canaries): Promise<Toured> {
+async function tour (t: Test, running: Running, storage: Storage, canaries: Canaries): Promise<Toured> {
+  const { send } = running
   const account = command('account')
   const added = await account(storage.folder, 'add', 'Fjell Sport')
   const [, slug = '', first = ''] = /^account {6}([a-z-]+)\n[^]*^token {8}(\S+)$/m.exec(added.stdout) ?? []
@@ -88,6 +90,8 @@ async function tour (t: Test, { send }: Running, storage: Storage, canaries: Can
   t.equal((await send(update(named))).status, 200)
   t.equal((await send(post(`/commerce/api/tokens/${String(issued.json['id'])}`, undefined, own, 'DELETE'))).status, 204)
 
+  const paid = await tourPayments(t, running, storage, canaries)
+
   const mistakes: readonly Call[] = [
     post('/commerce/api/login', { name: boomi.name, password: canaries.keep('canary guess: pl73') }), post('/commerce/api/login', { name: canaries.keep('canary typed as a name: oo12') }),
     { ...post('/commerce/api/login', {}), body: `{"name":"x","password":"${boomi.password}` }, post('/commerce/api/users', { ...boomi, name: '' }, admin), post('/commerce/api/users', boomi, admin),
@@ -96,9 +100,36 @@ async function tour (t: Test, { send }: Running, storage: Storage, canaries: Can
   ]
   for (const mistake of mistakes) t.ok([400, 401, 409].includes((await send(mistake)).status))
   return {
-    ended: { 'a token of POST secrets': post(orders, undefined, ended.token, 'GET'), 'a named token': update(named), 'an account\'s tokens': post('/fulfilment/havn-trading/api/v1/orders', undefined, gone, 'GET') },
-    live: { 'the first token': post(orders, undefined, first, 'GET'), 'a token of POST secrets': post(orders, undefined, kept.token, 'GET'), 'a login': update(own) }
+    ended: { 'a token of POST secrets': post(orders, undefined, ended.token, 'GET'), 'a named token': update(named), 'an account\'s tokens': post('/fulfilment/havn-trading/api/v1/orders', undefined, gone, 'GET'), ...paid.ended },
+    live: { 'the first token': post(orders, undefined, first, 'GET'), 'a token of POST secrets': post(orders, undefined, kept.token, 'GET'), 'a login': update(own), ...paid.live }
   }
+}
+
+/** A merchant's part: a pair, a signed transaction, a stolen refresh token; and a change of who may call. */
+async function tourPayments (t: Test, { send, port }: Running, { folder }: Storage, canaries: Canaries): Promise<Toured> {
+  const merchant = command('merchant')
+  const added = await merchant(folder, 'add', 'Sjø Kiosk')
+  const [id = '', clientSecret = '', keyId = '', keySecret = ''] = [...added.stdout.matchAll(/^(?:merchant|client secret|HMAC key id|HMAC secret) +(\S+)$/gm)].map(([, value]) => value!)
+  t.equal(id, '300003', added.stderr)
+  for (const secret of [clientSecret, keySecret]) canaries.keep(secret)
+  const pair = async (path: string, body: object): Promise<{ readonly access: string, readonly refresh: string }> => {
+    const { status, text, json } = await send(post(`/payments/auth/${path}`, body))
+    t.equal(status, 200, text)
+    return { access: canaries.keep(String(json['access_token'])), refresh: canaries.keep(String(json['refresh_token'])) }
+  }
+  const login = { client_id: id, client_secret: clientSecret }
+  const [stolen, good] = [await pair('token', login), await pair('token', login)]
+  const next = await pair('refresh', { refresh_token: stolen.refresh })
+  t.equal((await send(post('/payments/auth/refresh', { refresh_token: stolen.refresh }))).status, 401)
+  const transaction = post('/payments/v3.0/transactions', { reference: 'K-1', amount: 4900, currency: 'NOK' }, good.access)
+  const signer = createRequestSigner({ profile: headers(layeredGateway), keyId, secret: Buffer.from(keySecret) })
+  const signed: Call = { ...transaction, headers: { ...transaction.headers, ...signer.sign({ method: 'POST', url: `https://127.0.0.1:${port}/payments/v3.0/transactions`, body: transaction.body! }) } }
+  t.equal((await send(signed)).status, 201)
+  t.equal((await send(signed)).status, 401)
+  const administrator = canaries.keep((await merchant(folder, 'administrator', 'ann')).stdout.trim())
+  t.match(await send(post('/payments/gateway/allowlist/merchants', { add: ['192.0.2.7'] }, administrator, 'PATCH')), { status: 200 })
+  const list = (token: string): Call => post('/payments/v3.0/transactions', undefined, token, 'GET')
+  return { ended: { 'a family of tokens': list(next.access) }, live: { 'a merchant\'s login': list(good.access) } }
 }
 
 async function stands (t: Test, { send }: Running, { ended, live }: Toured): Promise<void> {

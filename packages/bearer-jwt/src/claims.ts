@@ -1,6 +1,6 @@
 /** Judges the claims of a token whose signature is right (RFC 7519 section 4.1): strictly typed, own members only. */
 
-import type { AuthError } from '@sallyport/guard'
+import { BoundedCache, type AuthError } from '@sallyport/guard'
 import type { ClaimRules } from './claim-rules.js'
 import { refusal } from './errors.js'
 import type { JwtClaims, JwtHeader } from './parse-token.js'
@@ -86,12 +86,22 @@ export function textOf (claims: JwtClaims, name: string): string | undefined {
 }
 
 const none: readonly string[] = Object.freeze([])
+const splits = new BoundedCache<readonly string[]>(200)
 
 /** Scopes as RFC 8693 section 4.2 writes them (`scope`, separated by spaces), or as a list (`scp`). */
 export function scopesOf (claims: JwtClaims, name?: string): readonly string[] {
   const value = own(claims, name ?? (Object.hasOwn(claims, 'scope') ? 'scope' : 'scp'))
   if (value === undefined) return none
-  return typeof value === 'string' ? Object.freeze(value.split(' ').filter((scope) => scope !== '')) : scopeList(value)
+  return typeof value === 'string' ? splitScopes(value) : scopeList(value)
+}
+
+/** Callers hold the same scopes again and again: what they are is remembered, for so many of them. */
+function splitScopes (text: string): readonly string[] {
+  const known = splits.get(text)
+  if (known !== undefined) return known
+  const scopes = Object.freeze(text.split(' ').filter((scope) => scope !== ''))
+  if (text.length < 256) splits.set(text, scopes)
+  return scopes
 }
 
 /** A frozen copy of a list of texts. Throws for anything else. */

@@ -74,12 +74,13 @@ export async function createResolvedSource (resolver: KeyResolver, rules: KeyRul
   }
 }
 
-const LONG_NAME = 256
+const LONG_NAME = 512
 
-/** Hints as one text; with the lengths in it, no two are alike. Clients choose them, so long ones are remembered by their hash (in UTF-16, which keeps all texts apart). */
+/** Hints as one text, no two alike; written short where a tenant is all there is. Clients choose them, so long ones are remembered by their hash. */
 function nameOf ({ algorithm, keyId, issuer, tenant }: KeyHints): string {
-  const name = `${algorithm} ${keyId?.length} ${issuer?.length} ${tenant?.length} ${keyId ?? ''}${issuer ?? ''}${tenant ?? ''}`
-  return name.length > LONG_NAME ? hash('sha256', Buffer.from(name, 'utf16le'), 'base64') : name
+  if (keyId === undefined && issuer === undefined) return `${algorithm} ${tenant ?? ''}`
+  const name = JSON.stringify([algorithm, keyId, issuer, tenant])
+  return name.length > LONG_NAME ? hash('sha256', name, 'base64') : name
 }
 
 /** Keys from a JWK Set on the network. */

@@ -33,8 +33,13 @@ export async function createSignatureCheck ({ key, algorithm }: LibraryKey): Pro
 /** A check that takes the key with each token, for keys that a resolver gives. */
 export async function createKeyedCheck (): Promise<(token: string, trusted: LibraryKey) => boolean> {
   const jwt = await openJwt({ secret: randomBytes(64) }, 'HS256')
-  return (token, { key, algorithm }) => {
-    const options = { key: libraryKey(key), algorithms: [algorithm], ...signatureOnly }
+  const known = new WeakMap<LibraryKey, object>()
+  return (token, trusted) => {
+    let options = known.get(trusted)
+    if (options === undefined) {
+      options = { key: libraryKey(trusted.key), algorithms: [trusted.algorithm], ...signatureOnly }
+      known.set(trusted, options)
+    }
     return succeeds(() => jwt.verify(token, options))
   }
 }
@@ -56,16 +61,9 @@ function keyPair (key: KeyObject): { private: string, public: string } {
   }
 }
 
-const exported = new WeakMap<KeyObject, Buffer>()
-
 /** Secret bytes, or a public key as PEM. */
 function libraryKey (key: KeyObject): Buffer {
-  let material = exported.get(key)
-  if (material === undefined) {
-    material = key.type === 'secret' ? key.export() : Buffer.from(key.export({ type: 'spki', format: 'pem' }))
-    exported.set(key, material)
-  }
-  return material
+  return key.type === 'secret' ? key.export() : Buffer.from(key.export({ type: 'spki', format: 'pem' }))
 }
 
 function succeeds (verify: () => unknown): boolean {

@@ -52,16 +52,21 @@ function tokensIn (request: FastifyRequest, source: TokenSource): readonly strin
   if ('cookie' in source) return cookieValues(request, source.cookie)
   const values = headerValues(request, source.header)
   if (!('scheme' in source)) return values
+  const tokens = values.map((value) => afterScheme(value, source.scheme))
   // More than one field line can't be an honest client's, whichever of them is ours.
-  const ours = values.filter((value) => hasScheme(value, source.scheme))
-  if (ours.length === 0) return ours
-  return values.map((value) => hasScheme(value, source.scheme) ? value.slice(source.scheme.length).replace(/^ +/, '') : '')
+  return tokens.every((token) => token === undefined) ? none : tokens.map((token) => token ?? '')
 }
 
-/** The scheme in any case, then an end, or something that can't belong to its name. */
-function hasScheme (value: string, scheme: string): boolean {
-  if (value.length < scheme.length || value.slice(0, scheme.length).toLowerCase() !== scheme) return false
-  return value.length === scheme.length || !/[\w!#$%&'*+.^`|~-]/.test(value.charAt(scheme.length))
+const SPACE = 0x20
+
+/** What follows the scheme and its spaces; `undefined` where another scheme stands. */
+function afterScheme (value: string, scheme: string): string | undefined {
+  let start = scheme.length
+  if (value.slice(0, start).toLowerCase() !== scheme) return undefined
+  // The scheme in any case, then an end, or something that can't belong to its name.
+  if (value.length > start && /[\w!#$%&'*+.^`|~-]/.test(value.charAt(start))) return undefined
+  while (value.charCodeAt(start) === SPACE) start++
+  return value.slice(start)
 }
 
 function cookieValues (request: FastifyRequest, name: string): readonly string[] {

@@ -2,7 +2,7 @@
 
 import { hash } from 'node:crypto'
 import { challenge, type Claim, type OptionReader, type Requirement } from '@sallyport/guard'
-import { textOf } from './claims.js'
+import { invalid, textOf } from './claims.js'
 import { refusal } from './errors.js'
 import type { ResolvedOptions } from './options.js'
 import type { BearerJwtIdentity, VerifiedToken } from './verify-token.js'
@@ -65,8 +65,11 @@ function readSingleUse (reader: OptionReader, { name, options }: RequirementRule
   if (store === undefined) throw reader.error('singleUse', 'needs the "store" option: memoryStore() for one process, redisStore(client) for many')
   if (!rules.requireExpiration) throw reader.error('singleUse', 'needs tokens that expire; leave requireExpiration on')
   return ({ id, digest, payload, dates, identity }) => {
-    const datedAt = dates.nbf ?? dates.iat ?? -Infinity
-    if (store.createdAt !== undefined && datedAt * 1000 < store.createdAt) throw refusal('ERR_BEARER_JWT_STATE_UNAVAILABLE', { reason: 'dated-before-store', retryAfterSeconds: 1 })
+    if (store.createdAt !== undefined) {
+      const datedAt = dates.nbf ?? dates.iat
+      if (datedAt === undefined) throw invalid('claim-missing')
+      if (datedAt * 1000 < store.createdAt) throw refusal('ERR_BEARER_JWT_STATE_UNAVAILABLE', { reason: 'dated-before-store', retryAfterSeconds: 1 })
+    }
     // A jti is unique for its issuer and tenant only: one tenant must not be able to use up another's.
     const used = digest === undefined ? ['jti', textOf(payload, 'iss') ?? '', identity.tenant ?? '', id] : ['token', digest]
     return {

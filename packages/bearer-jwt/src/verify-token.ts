@@ -75,7 +75,7 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
       }
       verifyTime(dates, trust.rules, nowMs / 1000)
       // What the user's own function makes is the user's, frozen or not: each request gets one of its own.
-      return options.identity === undefined ? known : { ...known, ...judgementOf(known.payload, known.key, options) }
+      return options.identity === undefined ? known : { ...known, ...judgementOf(known.payload, known, options) }
     }
     const current = trust.source.find(hints, nowMs)
     return current instanceof Promise ? current.then(judge) : judge(current)
@@ -105,7 +105,7 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
   }
 
   function verifiedToken ({ token, claims }: ParsedToken, { hints, trust, key, dates, openedBy }: Pick<VerifiedToken, 'hints' | 'trust' | 'key' | 'dates' | 'openedBy'>): VerifiedToken {
-    const { identity, principal, matched } = judgementOf(claims, key, options)
+    const { identity, principal, matched } = judgementOf(claims, { key, hints }, options)
     const id = textOf(claims, 'jti')
     // An ECDSA signature has a twin that is valid too, and a sealed token can be sealed anew: what was signed is the same.
     const digest = options.store === undefined || hasText(id) ? undefined : hash('sha256', token.slice(0, token.lastIndexOf('.')), 'base64url')
@@ -172,8 +172,9 @@ function tenantOf (claims: JwtClaims, { tenant }: ResolvedOptions): string | und
   return tenantText(readBy(() => tenant(claims), 'tenant'))
 }
 
-function judgementOf (claims: JwtClaims, key: TrustedKey, options: ResolvedOptions): Required<Pick<VerifiedToken, 'identity' | 'principal' | 'matched'>> {
-  const tenant = tenantOf(claims, options)
+function judgementOf (claims: JwtClaims, { key, hints }: Pick<VerifiedToken, 'key' | 'hints'>, options: ResolvedOptions): Required<Pick<VerifiedToken, 'identity' | 'principal' | 'matched'>> {
+  // The hint was read from the same claims, which are proved by now; where it could not be read, the reason is told.
+  const tenant = hints.tenant ?? tenantOf(claims, options)
   if (options.tenant !== undefined && tenant === undefined) throw invalid('tenant')
   const subject = textOf(claims, options.subject ?? 'sub')
   if (options.subject !== undefined && !hasText(subject)) throw invalid('claim-missing')
@@ -181,8 +182,10 @@ function judgementOf (claims: JwtClaims, key: TrustedKey, options: ResolvedOptio
   const scopes = typeof readScopes === 'function' ? scopeList(readBy(() => readScopes(claims), 'identity')) : scopesOf(claims, readScopes)
   const shaped = shape === undefined ? claims : readBy(() => shape(claims), 'identity')
   const identity = Object.freeze({ claims: shaped, keyId: key.id, tenant, subject, scopes })
-  const principal = Object.freeze({ scopes, ...(tenant !== undefined && { tenant }), ...(hasText(subject) && { subject }) })
-  return { identity, principal, matched: key.id }
+  const principal: { scopes: readonly string[], tenant?: string, subject?: string } = { scopes }
+  if (tenant !== undefined) principal.tenant = tenant
+  if (hasText(subject)) principal.subject = subject
+  return { identity, principal: Object.freeze(principal), matched: key.id }
 }
 
 function hasText (value: string | undefined): value is string {
