@@ -67,7 +67,7 @@ async function takeKey (claim: Claim, ttlMs: number, owner: string): Promise<Aut
 async function atOnce (asked: Promise<ClaimResult>): Promise<ClaimResult | undefined> {
   let answer: ClaimResult | undefined
   asked.then((result) => { answer = result }, ignore)
-  await undefined
+  await Promise.resolve()
   return answer
 }
 
