@@ -44,10 +44,15 @@ export function describeSource (source: CredentialSource): string {
  * passed keeps a header whose scheme is not ours: it may be another's. A refused one loses the whole header.
  */
 export function hideCredentials (request: FastifyRequest, sources: readonly CredentialSource[], isRefused: boolean): void {
+  const raw = request.raw as { rawHeaders: string[], headersDistinct?: Record<string, string[]> }
+  const before = raw.rawHeaders.length
+  let isChanged = false
   for (const source of sources) {
     if ('header' in source) hideHeader(request, source.header.toLowerCase(), isRefused ? undefined : source.scheme?.toLowerCase())
-    else if ('cookie' in source) hideCookie(request, source.cookie)
+    else if ('cookie' in source) isChanged = hideCookie(request, source.cookie) || isChanged
   }
+  // Node would make this view from as many rawHeaders as there once were, and throw; now it is made.
+  if ((isChanged || raw.rawHeaders.length < before) && 'headersDistinct' in raw) raw.headersDistinct = distinctHeaders(raw.rawHeaders)
 }
 
 function hideHeader (request: FastifyRequest, name: string, scheme?: string): void {
@@ -55,22 +60,17 @@ function hideHeader (request: FastifyRequest, name: string, scheme?: string): vo
   // Made by Node from rawHeaders when first asked for, so ask before anything is taken out of those.
   const { headers } = raw
   const isOurs = (value: unknown): boolean => scheme === undefined || String(value).slice(0, scheme.length).toLowerCase() === scheme
-  if (removeRawHeader(raw.rawHeaders, name, isOurs) && 'headersDistinct' in raw) {
-    // Node would make this view from as many rawHeaders as there once were, and throw; now it is made.
-    (raw as { headersDistinct: Record<string, string[]> }).headersDistinct = distinctHeaders(raw.rawHeaders)
-  }
+  removeRawHeader(raw.rawHeaders, name, isOurs)
   if (name in headers && isOurs(headers[name])) delete headers[name]
   // Whatever user code assigned to request.headers lies here and is merged over the raw headers.
   const { additionalHeaders } = request as { additionalHeaders?: Record<string, unknown> }
   if (additionalHeaders !== undefined && isOurs(additionalHeaders[name])) delete additionalHeaders[name]
 }
 
-function removeRawHeader (raw: string[], name: string, isOurs: (value: unknown) => boolean): boolean {
-  const before = raw.length
-  for (let i = before - 2; i >= 0; i -= 2) {
+function removeRawHeader (raw: string[], name: string, isOurs: (value: unknown) => boolean): void {
+  for (let i = raw.length - 2; i >= 0; i -= 2) {
     if (raw[i]!.length === name.length && raw[i]!.toLowerCase() === name && isOurs(raw[i + 1])) raw.splice(i, 2)
   }
-  return raw.length < before
 }
 
 function distinctHeaders (raw: readonly string[]): Record<string, string[]> {
@@ -79,17 +79,18 @@ function distinctHeaders (raw: readonly string[]): Record<string, string[]> {
   return distinct
 }
 
-function hideCookie (request: FastifyRequest, name: string): void {
+/** True if a cookie was taken out, and others stay. */
+function hideCookie (request: FastifyRequest, name: string): boolean {
   const { raw } = request
   const kept = withoutCookie(raw.headers.cookie, name)
   const parsed = (request as { cookies?: Record<string, unknown> }).cookies
   if (parsed !== undefined && parsed !== null) delete parsed[name]
-  if (kept === raw.headers.cookie) return
+  if (kept === raw.headers.cookie) return false
   hideHeader(request, 'cookie')
-  if (kept === undefined) return
+  if (kept === undefined) return false
   raw.headers.cookie = kept
   raw.rawHeaders.push('Cookie', kept)
-  if ('headersDistinct' in raw) (raw as { headersDistinct: Record<string, string[]> }).headersDistinct = distinctHeaders(raw.rawHeaders)
+  return true
 }
 
 function withoutCookie (header: string | undefined, name: string): string | undefined {

@@ -2,6 +2,7 @@
 
 import type { FastifyRequest } from 'fastify'
 import type { ClaimQuota } from './claim-quota.js'
+import type { ClaimResult } from './claim-store.js'
 import { isAuthError, refusal, withChallenge, type AuthError } from './errors.js'
 import { publishRefusal } from './events.js'
 import type { Claim } from './guard.js'
@@ -42,12 +43,11 @@ export async function makeClaims (claims: readonly DueClaim[], request: FastifyR
   return undefined
 }
 
-async function takeKey ({ store, key, storeTimeoutMs, repeated }: Claim, ttlMs: number, owner: string): Promise<AuthError | undefined> {
-  let timer: NodeJS.Timeout | undefined
+async function takeKey (claim: Claim, ttlMs: number, owner: string): Promise<AuthError | undefined> {
+  const { store, key, repeated } = claim
   try {
     const asked = store.claim(key, ttlMs, owner)
-    const late = new Promise<'late'>((resolve) => { timer = setTimeout(resolve, storeTimeoutMs, 'late') })
-    const result = await Promise.race([asked, late])
+    const result = await atOnce(asked) ?? await inStoreTime(asked, claim.storeTimeoutMs)
     if (result === 'late') {
       // Answered 503: if the store takes the key after all, the client's next try must not count as a repetition.
       asked.then((answer) => answer.claimed ? store.release(key, owner) : undefined).catch(ignore)
@@ -60,6 +60,22 @@ async function takeKey ({ store, key, storeTimeoutMs, repeated }: Claim, ttlMs: 
     // The store may have taken the key before its answer was lost.
     store.release(key, owner).catch(ignore)
     return refusal('ERR_GUARD_STORE_UNAVAILABLE', { reason: 'store-error', cause: error })
+  }
+}
+
+/** The answer of a store that has it already, as one in memory does: a timer would cost more than its claim. */
+async function atOnce (asked: Promise<ClaimResult>): Promise<ClaimResult | undefined> {
+  let answer: ClaimResult | undefined
+  asked.then((result) => { answer = result }, ignore)
+  await undefined
+  return answer
+}
+
+async function inStoreTime (asked: Promise<ClaimResult>, storeTimeoutMs: number): Promise<ClaimResult | 'late'> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<'late'>((resolve) => { timer = setTimeout(resolve, storeTimeoutMs, 'late') })
+  try {
+    return await Promise.race([asked, late])
   } finally {
     clearTimeout(timer)
   }

@@ -44,7 +44,7 @@ export interface ListReplacement {
   readonly name: string
   /** The version that is replaced; `undefined`: there must be no such list. */
   readonly expected: string | undefined
-  /** What the list holds from now on, whole; `undefined` removes the list. Stores must not keep the array that they are given unless it is theirs alone. */
+  /** What the list holds from now on, whole; `undefined` removes the list. The caller's array: to be copied, not kept. */
   readonly entries: readonly ListEntry[] | undefined
   /** Kept with the change, in the same step. */
   readonly change: ListChange

@@ -63,7 +63,7 @@ function readList (reader: OptionReader, name: 'allow' | 'deny', { rules, live }
 }
 
 function isNamed (list: AddressSet | NamedList | undefined): list is NamedList {
-  return list !== undefined && 'list' in list
+  return list !== undefined && !('hasParsed' in list)
 }
 
 /** What a named list holds is not known yet. */
@@ -81,15 +81,23 @@ function currentSet (list: AddressSet | NamedList | undefined, { live }: ListCon
  * anything but a plain answer counts against the address.
  * @param whenMissing what a list that the store does not have counts for
  */
-export function verifyAddress (address: ParsedAddress, { allow, deny }: CompiledLists, whenMissing: 'deny' | 'allow'): void | Promise<void> {
-  const denied = deny?.()
-  const allowed = allow?.()
-  const verify = (deniedNow: AddressSet | undefined, allowedNow: AddressSet | undefined): void => {
-    if (deniedNow !== undefined && deniedNow.hasParsed(address) !== false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
-    const isMissing = (deny !== undefined && deniedNow === undefined) || (allow !== undefined && allowedNow === undefined)
-    if (isMissing && whenMissing === 'deny') throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'list-missing' })
-    if (allowedNow !== undefined && allowedNow.hasParsed(address) !== true) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'not-allowed' })
-  }
-  if (!isThenable(denied) && !isThenable(allowed)) return verify(denied, allowed)
-  return Promise.all([denied, allowed]).then(([deniedNow, allowedNow]) => verify(deniedNow, allowedNow))
+export function verifyAddress (address: ParsedAddress, lists: CompiledLists, whenMissing: 'deny' | 'allow'): void | Promise<void> {
+  const denied = lists.deny?.()
+  const allowed = lists.allow?.()
+  if (!isThenable(denied) && !isThenable(allowed)) return verifySets(address, { ...lists, denied, allowed, whenMissing })
+  return Promise.all([denied, allowed]).then(([deniedNow, allowedNow]) => verifySets(address, { ...lists, denied: deniedNow, allowed: allowedNow, whenMissing }))
+}
+
+/** The lists of one moment. */
+interface CurrentLists extends CompiledLists {
+  readonly denied: AddressSet | undefined
+  readonly allowed: AddressSet | undefined
+  readonly whenMissing: 'deny' | 'allow'
+}
+
+function verifySets (address: ParsedAddress, { allow, deny, denied, allowed, whenMissing }: CurrentLists): void {
+  if (denied !== undefined && denied.hasParsed(address) !== false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
+  const isMissing = (deny !== undefined && denied === undefined) || (allow !== undefined && allowed === undefined)
+  if (isMissing && whenMissing === 'deny') throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'list-missing' })
+  if (allowed !== undefined && allowed.hasParsed(address) !== true) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'not-allowed' })
 }

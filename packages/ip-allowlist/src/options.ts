@@ -13,7 +13,8 @@ export type TenantListResolver = (tenant: string) => AddressLists | undefined | 
 export interface IpAllowlistOptions extends CommonOptions, AddressLists {
   /**
    * Lists per tenant, chosen by the tenant that the guards before this one proved; both the lists above and the tenant's
-   * must let the address pass. Compiled once; from a resolver, once for each object that it gives.
+   * must let the address pass. Compiled once; from a resolver, once for each object that it gives, so let it give the same
+   * object for a tenant as long as nothing changes: `{ allow: { list: name } }` need never change.
    */
   readonly tenants?: Readonly<Record<string, AddressLists>> | TenantListResolver
   /** What a tenant without lists gets, and what a tenant's list counts for that the store does not have. Default: `deny`. */

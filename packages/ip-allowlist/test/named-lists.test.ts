@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { fork, spawn } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -33,6 +33,14 @@ async function statusFrom (app: FastifyInstance, remoteAddress: string, tenant?:
 async function setList (store: ListStore, name: string, entries: readonly ListEntry[] | undefined): Promise<void> {
   const { replaced } = await store.replace({ name, expected: (await store.read(name))?.version, entries, change: changeOf(name) })
   if (!replaced) throw new Error('somebody else changed the list')
+}
+
+async function fileWith (t: Test, text: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'sallyport-lists-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const path = join(folder, 'lists.json')
+  await writeFile(path, text)
+  return path
 }
 
 /** A store that fails where and when it is told to. */
@@ -100,6 +108,18 @@ t.test('a list by name', async (t) => {
     while (await statusFrom(app, '10.0.0.2') !== 200 && Date.now() < until) await wait(5)
     t.equal(await statusFrom(app, '10.0.0.2'), 200)
     t.equal(await statusFrom(app, '10.0.0.1'), 403)
+  })
+
+  t.test('that another process changes in a file counts here within a second', async (t) => {
+    const path = await fileWith(t, '{ "lists": { "a": [] } }')
+    const app = await served(t, { store: fileListStore({ path }), allow: { list: 'a' }, refreshMs: 500 })
+    t.equal(await statusFrom(app, '10.0.7.0'), 403)
+    const other = fork(join(import.meta.dirname, 'fixtures', 'add-to-list.mjs'), [path, '7', '1'], { execArgv: [] })
+    await once(other, 'exit')
+    const changedAt = Date.now()
+    while (await statusFrom(app, '10.0.7.0') !== 200 && Date.now() < changedAt + 5_000) await wait(10)
+    t.equal(await statusFrom(app, '10.0.7.0'), 200)
+    t.ok(Date.now() - changedAt < 1_000, `${Date.now() - changedAt} ms`)
   })
 
   t.test('is no longer followed once the app is closed', async (t) => {
@@ -230,10 +250,7 @@ t.test('a store that fails', async (t) => {
   })
 
   t.test('with a corrupt file keeps the last good list', async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), 'sallyport-lists-'))
-    t.teardown(() => rm(folder, { recursive: true }))
-    const path = join(folder, 'lists.json')
-    await writeFile(path, '{ "lists": { "office": ["10.0.0.1"] } }')
+    const path = await fileWith(t, '{ "lists": { "office": ["10.0.0.1"] } }')
     const events: ListEvent[] = []
     const store = fileListStore({ path })
     const app = await served(t, { store, allow: { list: 'office' }, onListEvent: (event) => events.push(event) })

@@ -104,7 +104,7 @@ t.test('PUT', async (t) => {
 
   t.test('reports host bits, and joins what means the same', async (t) => {
     const { ask } = await served(t)
-    const entries = ['10.0.0.9/8', '10.0.0.0/8', { entry: '192.0.2.1', expiresAt: '2027-01-01T00:00:00Z' }, { entry: '::ffff:192.0.2.1', expiresAt: '2028-01-01T00:00:00Z' }, '2001:db8::1/128']
+    const entries = ['10.0.0.9/8', '10.0.0.0/8', { entry: '192.0.2.1', expiresAt: '2028-01-01T00:00:00Z' }, { entry: '::ffff:192.0.2.1', expiresAt: '2027-01-01T00:00:00Z' }, '2001:db8::1/128', { entry: '2001:DB8::1', expiresAt: '2027-01-01T00:00:00Z' }]
     const { entries: kept, warnings } = (await ask('PUT', '/office', { headers: { 'if-match': '*' }, payload: { entries } })).json<{ entries: unknown, warnings: unknown }>()
     t.same(kept, ['10.0.0.0/8', { entry: '192.0.2.1', expiresAt: '2028-01-01T00:00:00.000Z' }, '2001:db8::1'])
     t.same(warnings, [{ entry: '10.0.0.9/8', network: '10.0.0.0/8' }])
