@@ -5,7 +5,7 @@ import { joinChallenges } from './challenge.js'
 import { hideCredentials, type CredentialSource } from './credentials.js'
 import { isAuthError, refusal, withChallenge, type AuthError } from './errors.js'
 import { isWatched, publishDecision } from './events.js'
-import type { Claim, GuardDefinition, Judgement } from './guard.js'
+import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
 import { isAmbient, isPresented, leavesOf, presenceOf, type GuardNode, type PolicyNode } from './policy.js'
 import { inTime, isThenable } from './resolver.js'
 import { beginState, type Duty } from './state.js'
@@ -38,17 +38,19 @@ export function runPolicy ({ node, sources, announces }: CompiledPolicy, request
   if (node.kind === 'open') { done(); return }
   state.sources = state.sources.length === 0 ? sources : [...state.sources, ...sources]
   const trial = new Trial(request, state)
-  const settle = (verdict: Verdict): void => {
-    const refused = verdict ?? trial.accept()
-    if (refused !== undefined) state.refusal = refused
-    // After the stage that hides, and for a refusal, nobody else will.
-    if (refused !== undefined || state.committed) hideCredentials(request, state.sources, refused !== undefined)
-    done(refused)
-  }
   if (announces) announce(node, trial)
   const verdict = isHttpsMissing(trial) ? refusal('ERR_GUARD_HTTPS_REQUIRED') : judgeNode(node, trial)
-  if (isThenable(verdict)) void verdict.then(settle, () => settle(refusal('ERR_GUARD_JUDGE_FAILED')))
-  else settle(verdict)
+  if (isThenable(verdict)) void verdict.then((later) => { finish(trial, later, done) }, () => { finish(trial, refusal('ERR_GUARD_JUDGE_FAILED'), done) })
+  else finish(trial, verdict, done)
+}
+
+function finish (trial: Trial, verdict: Verdict, done: (error?: Error) => void): void {
+  const { request, state } = trial
+  const refused = verdict ?? trial.accept()
+  if (refused !== undefined) state.refusal = refused
+  // After the stage that hides, and for a refusal, nobody else will.
+  if (refused !== undefined || state.committed) hideCredentials(request, state.sources, refused !== undefined)
+  done(refused)
 }
 
 function isHttpsMissing ({ request, state }: Trial): boolean {
@@ -178,7 +180,7 @@ function absent ({ missing, challenges }: GuardDefinition): AuthError {
 
 function acceptJudgement (leaf: GuardNode, judgement: Judgement, trial: Trial): MaybeLater<Verdict> {
   if (!isJudgement(judgement, leaf.definition)) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-judgement' })
-  trial.state.judged = [...trial.state.judged, { definition: leaf.definition, judgement }]
+  trial.remember(leaf.definition, judgement)
   return judgeOrOwe(leaf, judgement, trial)
 }
 
@@ -200,11 +202,15 @@ function isJudgement (value: unknown, definition: GuardDefinition): value is Jud
   const { proves } = definition
   const { identity, principal, claims } = value as Judgement
   if (identity === undefined || identity === null || !areClaims(claims) || !areScopes(principal?.scopes) || !areObligations(value as Judgement, definition)) return false
-  return (['tenant', 'subject'] as const).every((proof) => {
-    const proved = principal?.[proof]
-    if (proves.includes(proof)) return typeof proved === 'string' && proved !== ''
-    return proved === undefined || (proof === 'subject' && typeof proved === 'string')
-  })
+  const { tenant, subject } = principal ?? nothingProved
+  if (proves.includes('subject') ? !isText(subject) : subject !== undefined && typeof subject !== 'string') return false
+  return proves.includes('tenant') ? isText(tenant) : tenant === undefined
+}
+
+const nothingProved: Partial<Principal> = Object.freeze({})
+
+function isText (value: unknown): boolean {
+  return typeof value === 'string' && value !== ''
 }
 
 function areScopes (scopes: unknown): boolean {
@@ -231,7 +237,7 @@ export function areClaims (claims: unknown): boolean {
   })
 }
 
-function judgeRequirements (leaf: GuardNode, judgement: Judgement, trial: Trial, from = 0, claims = judgement.claims ?? []): MaybeLater<Verdict> {
+function judgeRequirements (leaf: GuardNode, judgement: Judgement, trial: Trial, from = 0, claims = judgement.claims ?? noClaims): MaybeLater<Verdict> {
   const { definition, requirements } = leaf
   for (let i = from; i < requirements.length; i++) {
     try {
@@ -250,6 +256,8 @@ function judgeRequirements (leaf: GuardNode, judgement: Judgement, trial: Trial,
   }
   return trial.add(definition, judgement, claims)
 }
+
+const noClaims: readonly Claim[] = Object.freeze([])
 
 function unclaimable (): AuthError {
   return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-claims' })

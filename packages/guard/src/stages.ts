@@ -2,6 +2,7 @@
 
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { WatchedBody } from './bodies.js'
 import { ClaimQuota } from './claim-quota.js'
 import { hideCredentials } from './credentials.js'
 import { announceCommit, giveBackClaims, meetDuties, refuseAfterwards } from './duties.js'
@@ -15,20 +16,14 @@ export function installStages (app: FastifyInstance): void {
   const places = new ClaimQuota()
 
   // Before the body is read, so that three slow uploads of one signed request can't all pass.
-  app.addHook('preParsing', function sallyportClaims (request, _reply, _payload, done) {
+  app.addHook('preParsing', function sallyportClaims (request, reply, _payload, done) {
     const state = stateAtCommit(request)
     if (state === undefined) { done(); return }
-    const settle = (verdict: AuthError | undefined): void => {
-      const refused = verdict ?? announceCommit(request, state.passed)
-      if (refused === undefined) {
-        // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
-        hideCredentials(request, state.sources, false)
-        state.body?.whenGone(() => { giveBackClaims(state) })
-      } else refuseAfterwards(request, state, refused)
-      done(refused)
-    }
-    if (state.claims.length === 0) settle(undefined)
-    else makeClaims(state.claims, request, { state, places }).then(settle, failed(settle))
+    if (state.claims.length === 0) { done(commit(request, reply, state)); return }
+    makeClaims(state.claims, request, { state, places }).then(
+      (refused) => { done(refused === undefined ? commit(request, reply, state) : refuseAfterwards(request, state, refused)) },
+      failed((refused) => { done(refuseAfterwards(request, state, refused)) })
+    )
   })
 
   app.addHook('preValidation', function sallyportBodies (request, _reply, done) {
@@ -58,12 +53,22 @@ export function installStages (app: FastifyInstance): void {
     writeHeaders(state, request, reply)
     done()
   })
+}
 
-  app.addHook('onResponse', function sallyportEnd (request, _reply, done) {
-    const state = knownState(request)
-    if (state !== undefined && state.duties.length > 0) giveBackClaims(state)
-    done()
-  })
+/** All that could be claimed is claimed: guards are told, and credentials go. */
+function commit (request: FastifyRequest, reply: FastifyReply, state: RequestState): AuthError | undefined {
+  const refused = announceCommit(request, state.passed)
+  if (refused !== undefined) return refuseAfterwards(request, state, refused)
+  // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
+  hideCredentials(request, state.sources, false)
+  if (state.body !== undefined) giveBackUnlessMet(state.body, state, reply)
+  return undefined
+}
+
+/** What was claimed before the body came is given back if the request ends before the body has been judged. */
+function giveBackUnlessMet (body: WatchedBody, state: RequestState, reply: FastifyReply): void {
+  body.whenGone(() => { giveBackClaims(state) })
+  reply.raw.once('finish', () => { if (state.duties.length > 0) giveBackClaims(state) })
 }
 
 function failed (settle: (refused: AuthError) => void): (cause: unknown) => void {

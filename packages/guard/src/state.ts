@@ -88,7 +88,8 @@ declare module 'fastify' {
 type WithState = FastifyRequest & { [kState]?: RequestState | 'late' | null }
 
 export const anonymous: Principal = Object.freeze({ scopes: Object.freeze([]) })
-const none: readonly Duty[] = Object.freeze([])
+/** Shared by all requests: most have no claims and no duties. */
+export const none: readonly never[] = Object.freeze([])
 const nobody: RequestAuth = Object.freeze({ principal: anonymous, via: Object.freeze([]) })
 
 /** The runtime of the scope an instance belongs to, if `guard` is registered there. Throws for another protocol. */
@@ -122,8 +123,8 @@ export function beginState (request: FastifyRequest): RequestState | undefined {
   const runtime = known === undefined ? undefined : runtimeOf(request.server)
   if (runtime === undefined) return undefined
   const state: RequestState = {
-    runtime, judged: [], passed: [], principal: anonymous, claims: [], duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, giveBack: undefined,
-    committed: isLate, sources: [], announcing: [], refusal: undefined
+    runtime, judged: none, passed: none, principal: anonymous, claims: none, duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, giveBack: undefined,
+    committed: isLate, sources: none, announcing: none, refusal: undefined
   };
   (request as WithState)[kState] = state
   return state

@@ -5,7 +5,7 @@ import { WatchedBody } from './bodies.js'
 import { refusal, type AuthError } from './errors.js'
 import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
 import type { GuardNode } from './policy.js'
-import { anonymous, type DueClaim, type Duty, type Judged, type RequestState } from './state.js'
+import { anonymous, none, type DueClaim, type Duty, type Judged, type RequestState } from './state.js'
 
 /** A refusal is a value inside the composition, so that the way through a request goes straight; `undefined` has passed. */
 export type Verdict = AuthError | undefined
@@ -14,9 +14,9 @@ export type Verdict = AuthError | undefined
 export class Trial {
   readonly request: FastifyRequest
   readonly state: RequestState
-  passed: readonly Judged[] = []
-  claims: readonly DueClaim[] = []
-  duties: readonly Duty[] = []
+  passed: readonly Judged[] = none
+  claims: readonly DueClaim[] = none
+  duties: readonly Duty[] = none
   tenant: string | undefined
   subject: string | undefined
 
@@ -29,7 +29,11 @@ export class Trial {
 
   /** What this registration answered before, in this policy or an earlier one. */
   recall (definition: GuardDefinition): Judgement | undefined {
-    return this.state.judged.find((judged) => judged.definition === definition)?.judgement
+    return judgedBy(definition, this.state.judged)?.judgement
+  }
+
+  remember (definition: GuardDefinition, judgement: Judgement): void {
+    this.state.judged = withOne(this.state.judged, { definition, judgement })
   }
 
   /** Takes what a guard proved, or refuses because it contradicts what another proved. */
@@ -41,7 +45,7 @@ export class Trial {
     this.tenant ??= tenant
     this.subject ??= subject
     for (const claim of claims) if (!this.#isDue(definition, claim)) this.claims = [...this.claims, { claim, definition }]
-    if (!this.passed.some((judged) => judged.definition === definition)) this.passed = [...this.passed, { definition, judgement }]
+    if (judgedBy(definition, this.passed) === undefined) this.passed = withOne(this.passed, judgedBy(definition, this.state.judged)!)
     return undefined
   }
 
@@ -80,10 +84,20 @@ export class Trial {
   /** Makes what was proved true of the request. */
   settle (): void {
     const { state } = this
-    const fresh = state.passed.length === 0 ? this.passed : this.passed.filter(({ definition }) => !state.passed.some((judged) => judged.definition === definition))
+    const fresh = state.passed.length === 0 ? this.passed : this.passed.filter(({ definition }) => judgedBy(definition, state.passed) === undefined)
     state.passed = state.passed.length === 0 ? fresh : [...state.passed, ...fresh]
     state.principal = mergedPrincipal(state.passed, this.tenant, this.subject)
   }
+}
+
+/** Most requests have one guard: what is made for each of them is made without closures and copies. */
+function judgedBy (definition: GuardDefinition, list: readonly Judged[]): Judged | undefined {
+  for (const judged of list) if (judged.definition === definition) return judged
+  return undefined
+}
+
+function withOne<T> (list: readonly T[], one: T): readonly T[] {
+  return list.length === 0 ? [one] : [...list, one]
 }
 
 function mergedPrincipal (passed: readonly Judged[], tenant: string | undefined, subject: string | undefined): Principal {
