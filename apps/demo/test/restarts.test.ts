@@ -116,7 +116,7 @@ async function refreshAndDie (t: Test, { folder, databaseUrl, redisUrl }: Storag
     const { folder, databaseUrl: url, redisUrl, key, dist } = JSON.parse(process.argv[1])
     const [{ openDatabase }, { sqlStore }] = await Promise.all(['database', 'sql-store'].map((name) => import(dist + '/' + name + '.js')))
     const store = redisUrl === undefined ? sqlStore(await openDatabase({ folder, url })) : redisStore(new Redis(redisUrl))
-    const service = await createTokenService({ issuer: 'urn:test', audience: 'urn:test', signing: { id: 'k', key: createSecretKey(Buffer.from(key, 'hex')) }, retrySeconds: 0, storeTimeoutMs: 2_000, store })
+    const service = await createTokenService({ issuer: 'urn:test', audience: 'urn:test', signing: { id: 'k', key: createSecretKey(Buffer.from(key, 'hex')) }, retrySeconds: 0, storeTimeoutMs: 1_500, store })
     const first = await service.issuePair({ subject: 'somebody' })
     process.send({ first, next: await service.refresh(first.refresh.token) })
     setInterval(() => {}, 1_000)`
@@ -138,7 +138,7 @@ async function refreshStands (t: Test, storage: Storage, canaries: Canaries): Pr
   const database = await openDatabase({ folder: storage.folder, url: storage.databaseUrl })
   const redis = storage.redisUrl === undefined ? undefined : new Redis(storage.redisUrl)
   const service = await createTokenService({
-    issuer: 'urn:test', audience: 'urn:test', signing: { id: 'k', key: createSecretKey(key) }, retrySeconds: 0, storeTimeoutMs: 2_000, store: redis === undefined ? sqlStore(database) : redisStore(redis)
+    issuer: 'urn:test', audience: 'urn:test', signing: { id: 'k', key: createSecretKey(key) }, retrySeconds: 0, storeTimeoutMs: 1_500, store: redis === undefined ? sqlStore(database) : redisStore(redis)
   })
   await t.rejects(service.refresh(first.refresh.token), { code: 'ERR_BEARER_JWT_REFRESH_REUSED' }, 'a used refresh token')
   await t.rejects(service.refresh(next.refresh.token), { code: 'ERR_BEARER_JWT_REFRESH_INVALID' }, 'and its family is ended')
