@@ -8,7 +8,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
-import { cpus, totalmem } from 'node:os'
+import { cpus, loadavg, totalmem } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
@@ -24,6 +24,7 @@ const steps = [
 ].filter(({ name }) => name.includes(options.only))
 if (steps.length === 0) throw new Error(`no step's name contains "${options.only}"`)
 
+const [loadBefore] = loadavg()
 const facts = []
 for (const step of steps) {
   const start = performance.now()
@@ -83,10 +84,10 @@ function report () {
   const rows = facts.map((fact) => `| ${fact.step} | ${fact.name} | ${fact.value} ${fact.unit} | ${fact.target} | ${verdictOf(fact)} |`)
   return `# Proof
 
-Written by \`npm run prove\`: what takes too long for every test run. A share is \`undecided\` when it is below its target by less
-than a bare route differed from itself ([the method](../apps/bench/README.md#the-method)).
+Written by \`npm run prove\`: what takes too long for every test run. Times need a machine that does
+nothing else. A share is \`undecided\` when the machine was too restless to tell ([the method](../apps/bench/README.md#the-method)).
 
-${new Date().toISOString().slice(0, 10)}, commit ${commit()}, Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${options.rounds} rounds.
+${new Date().toISOString().slice(0, 10)}, commit ${commit()}, Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${options.rounds} round${options.rounds === '1' ? '' : 's'}, load average ${loadBefore.toFixed(1)} at the start.
 
 | step | what | measured | target | |
 |---|---|---|---|---|

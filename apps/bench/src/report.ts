@@ -34,14 +34,16 @@ export interface Goal {
 
 /** A base that differs from itself by less counts as differing by this much. */
 const LEAST_DEVIATION = 0.03
+/** A base that differs from itself by more proves nothing good. */
+const MOST_DEVIATION = 0.1
 
 /**
  * A target is missed only if the value is below it by more than the bare route's deviation from itself. Within that it is
- * undecided: the machine was too restless to tell.
+ * undecided, and so is whatever was measured on a machine too restless to tell.
  */
 export function verdictOf ({ value, target, deviation }: { readonly value: number, readonly target: number, readonly deviation: number }): Verdict {
-  if (value >= target) return 'pass'
-  return value + deviation < target ? 'missed' : 'undecided'
+  if (value + deviation < target) return 'missed'
+  return value >= target && deviation <= MOST_DEVIATION ? 'pass' : 'undecided'
 }
 
 /** How far the bare route was from itself. */
