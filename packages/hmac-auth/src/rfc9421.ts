@@ -74,11 +74,13 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
     read (message, hasBody) {
       const { fieldLines } = message
       const inputs = dictionaryOf(joinedLines(fieldLines, 'signature-input'))
-      const signatures = dictionaryOf(joinedLines(fieldLines, 'signature'))
+      const text = joinedLines(fieldLines, 'signature')
+      const signatures = dictionaryOf(text)
       const chosen = label ?? soleLabel(inputs, signatures)
       const input = readSignatureInput(inputs.get(chosen))
       const mac = signatures.get(chosen)
-      if (mac?.type !== 'bytes') throw invalid('signature-malformed')
+      // Structured fields bear spare bits and missing padding; a signature has one spelling.
+      if (mac?.type !== 'bytes' || !text!.includes(`:${base64(mac.value)}:`)) throw invalid('signature-malformed')
       const { parameters } = input
       if (tag !== undefined && textOf(parameters, 'tag') !== tag) throw invalid('tag')
       const covered = input.components.some(({ identifier }) => identifier === '"content-digest"')
@@ -99,9 +101,13 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
       const covered = ['@method', '@authority', '@path', '@query', ...fields].map((name) => `"${name}"`).join(' ')
       const parameters = `;created=${Math.floor(datedAtMs / 1000)};keyid="${keyId}";nonce="${nonce}";alg="${algorithm}"${tag === undefined ? '' : `;tag="${tag}"`}`
       const name = label ?? 'sig1'
-      return { 'signature-input': `${name}=(${covered})${parameters}`, 'signature': `${name}=:${Buffer.from(mac).toString('base64')}:` }
+      return { 'signature-input': `${name}=(${covered})${parameters}`, 'signature': `${name}=:${base64(mac)}:` }
     }
   })
+}
+
+function base64 (bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64')
 }
 
 function readFieldTypes (reader: OptionReader): FieldTypes {

@@ -180,6 +180,19 @@ async function refusesAny (t: Test, wrong: InjectOptions, profile: Profile, titl
   t.equal(handlerRuns(), 0)
 }
 
+t.test('a signature has one spelling: spare bits, missing padding and another alphabet are refused', async (t) => {
+  const { send } = await testApp(t)
+  const right = signed({ path })
+  const [, text] = /^sig1=:(.*)=:$/.exec(right.headers['signature']!)!
+  const last = text!.at(-1)!
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+  const twins = [1, 2, 3].map((spare) => `${text!.slice(0, -1)}${alphabet[alphabet.indexOf(last) + spare]}=`)
+  for (const twin of [...twins, text!, `${text!}==`, `${text!}=`.replaceAll('+', '-').replaceAll('/', '_') + ' ', ` ${text!}=`]) {
+    isRefused(t, await send({ ...right, headers: { ...right.headers, signature: `sig1=:${twin}:` } }), invalid, twin)
+  }
+  t.equal((await send(right)).statusCode, 200)
+})
+
 // Freshness
 
 t.test('freshness: an unsigned or second timestamp does not help an old request', async (t) => {
