@@ -29,7 +29,7 @@ if (!(Number.isInteger(rounds) && rounds > 0 && seconds > 0)) throw new Error('-
 const names = chosenNames(options.only)
 if (names.length === 0) throw new Error(`no variant's name contains "${options.only}"`)
 
-const warmupSeconds = Math.min(seconds, 0.5)
+const warmupSeconds = 4 * seconds
 /** Below this share of a round, the bare server waited for the load: shares of it would be too high. */
 const leastBusy = 0.85
 const folder = join(import.meta.dirname, '..', 'results')
