@@ -4,7 +4,7 @@
 //
 // A step prints one line of JSON per measured fact: { name, value, unit, target, holds }, where `holds` is true, false, or null
 // if the measurement can't tell. Every packages/*/prove/*.mjs and apps/*/prove/*.mjs is a step; the table below names the others.
-// With --only, or with fewer than 21 rounds, the report is printed and not written.
+// A full run writes the benchmark's table too. With --only, or with fewer than 21 rounds, the report is printed and nothing is written.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
@@ -15,16 +15,18 @@ import { parseArgs } from 'node:util'
 const root = resolve(import.meta.dirname, '..')
 const fullRounds = 21
 const { values: options } = parseArgs({ options: { only: { type: 'string', default: '' }, rounds: { type: 'string', default: String(fullRounds) } } })
+const isFull = options.only === '' && Number(options.rounds) >= fullRounds
 
 const steps = [
   { name: 'conformance', args: ['scripts/conformance.mjs'], read: readTotals },
   ...discover('packages'),
   ...discover('apps'),
-  { name: 'bench', args: ['apps/bench/dist/bench.js', '--facts', '--rounds', options.rounds], read: readFacts }
+  { name: 'bench', args: ['apps/bench/dist/bench.js', '--facts', '--rounds', options.rounds, ...isFull ? ['--write'] : []], read: readFacts }
 ].filter(({ name }) => name.includes(options.only))
 if (steps.length === 0) throw new Error(`no step's name contains "${options.only}"`)
 
 const [loadBefore] = loadavg()
+const measured = commit()
 const facts = []
 for (const step of steps) {
   const start = performance.now()
@@ -34,7 +36,7 @@ for (const step of steps) {
 }
 const count = (verdict) => facts.filter((fact) => verdictOf(fact) === verdict).length
 const text = report()
-if (options.only === '' && Number(options.rounds) >= fullRounds) writeFileSync(join(root, 'docs', 'proof.md'), text)
+if (isFull) writeFileSync(join(root, 'docs', 'proof.md'), text)
 else console.log(`\n${text}`)
 console.log(`${count('pass')} passed, ${count('undecided')} undecided, ${count('missed')} missed`)
 process.exitCode = count('missed') > 0 ? 1 : 0
@@ -87,7 +89,7 @@ function report () {
 Written by \`npm run prove\`: what takes too long for every test run. Times need a machine that does
 nothing else. A share is \`undecided\` when the machine was too restless to tell ([the method](../apps/bench/README.md#the-method)).
 
-${new Date().toISOString().slice(0, 10)}, commit ${commit()}, Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${options.rounds} round${options.rounds === '1' ? '' : 's'}, load average ${loadBefore.toFixed(1)} at the start.
+${new Date().toISOString().slice(0, 10)}, commit ${measured}, Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${options.rounds} round${options.rounds === '1' ? '' : 's'}, load average ${loadBefore.toFixed(1)} at the start.
 
 | step | what | measured | target | |
 |---|---|---|---|---|

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 export type Protocol = Readonly<Record<string, (given: never) => unknown>>
 
 export interface Child<P extends Protocol> {
+  readonly pid: number
   ask: <K extends keyof P & string>(kind: K, ...given: Parameters<P[K]>) => Promise<Awaited<ReturnType<P[K]>>>
   stop: () => void
 }
@@ -20,6 +21,7 @@ export function startChild<P extends Protocol> (module: string, args: readonly s
   const ended = once(child, 'exit').then(([code]): never => { throw new Error(`${module} ${args.join(' ')} ended with ${String(code)}`) })
   ended.catch(() => undefined)
   return {
+    pid: child.pid!,
     async ask (kind, ...given) {
       if (child.connected) child.send({ kind, given: given[0] })
       const [{ answer, failure }] = await Promise.race([once(child, 'message'), ended]) as [Reply]

@@ -6,37 +6,55 @@
 import { once } from 'node:events'
 import { createConnection, type Socket } from 'node:net'
 import { answerQuestions } from './child.js'
-import type { Sample } from './variant.js'
+import type { Sample, Side } from './variant.js'
 import { variantOf } from './variants.js'
 
-export interface LoadRound { readonly name: string, readonly port: number, readonly seconds: number }
-/** Ends early if it runs out of requests that may not be repeated, hence the time it took. */
+export interface LoadRound {
+  /** Whose requests both servers get. */
+  readonly name: string
+  readonly ports: Readonly<Record<Side, number>>
+  /** For each server. */
+  readonly seconds: number
+}
+/** What a server answered, in the time that it took: it ends early if the load runs out of requests that may not be repeated. */
 export interface LoadResult { readonly answers: number, readonly seconds: number }
-export type LoadProtocol = { readonly load: (round: LoadRound) => Promise<LoadResult> }
+export type LoadProtocol = { readonly load: (round: LoadRound) => Promise<Readonly<Record<Side, LoadResult>>> }
 
 const connections = 10
+/** A machine that grows slower all through a round does so for both. */
+const turns: readonly Side[] = ['base', 'own', 'own', 'base']
 /** Makers of requests, and the rates of the last rounds: so many are made for the next. */
 const makers = new Map<string, () => Sample | Promise<Sample>>()
 const rates = new Map<string, number>()
 
 answerQuestions({ load } satisfies LoadProtocol)
 
-async function load ({ name, port, seconds }: LoadRound): Promise<LoadResult> {
+async function load ({ name, ports, seconds }: LoadRound): Promise<Record<Side, LoadResult>> {
   const bytes = await prepare(name, seconds)
   const { isFresh = false } = variantOf(name)
+  let sent = 0
+  // A bare server does not mind a repeated request.
+  const next: Record<Side, () => Buffer | undefined> = { base: () => bytes[0], own: () => bytes[isFresh ? sent++ : 0] }
+  const results = { base: { answers: 0, seconds: 0 }, own: { answers: 0, seconds: 0 } }
+  const stayAwake = keepAwake()
+  for (const side of turns) {
+    const { answers, seconds: took } = await loadServer(ports[side], next[side], seconds / 2)
+    results[side].answers += answers
+    results[side].seconds += took
+  }
+  stayAwake.end()
+  rates.set(name, results.own.answers / results.own.seconds)
+  return results
+}
+
+async function loadServer (port: number, next: () => Buffer | undefined, seconds: number): Promise<LoadResult> {
   const sockets = Array.from({ length: connections }, () => createConnection({ port, host: '127.0.0.1', noDelay: true }))
   await Promise.all(sockets.map((socket) => once(socket, 'connect')))
   const start = performance.now()
   const end = start + seconds * 1_000
-  let sent = 0
-  const next = (): Buffer | undefined => performance.now() < end ? bytes[isFresh ? sent++ : 0] : undefined
-  const stayAwake = keepAwake()
-  const counts = await Promise.all(sockets.map((socket) => keepBusy(socket, next)))
-  stayAwake.end()
-  const took = (performance.now() - start) / 1_000
-  const answers = counts.reduce((total, count) => total + count)
-  rates.set(name, answers / took)
-  return { answers, seconds: took }
+  const nextInTime = (): Buffer | undefined => performance.now() < end ? next() : undefined
+  const counts = await Promise.all(sockets.map((socket) => keepBusy(socket, nextInTime)))
+  return { answers: counts.reduce((total, count) => total + count), seconds: (performance.now() - start) / 1_000 }
 }
 
 /**

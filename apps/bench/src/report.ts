@@ -1,17 +1,20 @@
 /** From rounds to a table and verdicts. Nothing here measures. */
 
-import type { Target } from './variant.js'
+import type { Side, Target } from './variant.js'
 
-/** What one variant did in one round. */
-export interface Round {
+/** What one server did in one round. */
+export interface Half {
   readonly rate: number
-  /** CPU that the server used, per request and as a share of the round. */
+  /** CPU that the server used, per request and as a share of the time that it was loaded. */
   readonly cpuMicros: number
   readonly busy: number
   /** Of a request inside the process. */
   readonly micros: number
   readonly bytes: number
 }
+
+/** A variant's server and its base's, in turns, with the same requests. */
+export type Round = Readonly<Record<Side, Half>>
 
 export interface Measured {
   readonly name: string
@@ -48,18 +51,23 @@ export function verdictOf ({ value, target, deviation }: { readonly value: numbe
 
 /** How far the bare route was from itself. */
 export function deviationOf (base: string, all: readonly Measured[]): number {
-  return Math.max(LEAST_DEVIATION, Math.abs(1 - ratio(find(all, `${base}, again`), find(all, base))))
+  return Math.max(LEAST_DEVIATION, Math.abs(1 - shareOf(controlOf(base, all))))
+}
+
+export function controlOf (base: string, all: readonly Measured[]): Measured {
+  return find(all, `${base}, again`)
 }
 
 export function goalsOf (measured: Measured, all: readonly Measured[]): readonly Goal[] {
   const { name, base, target } = measured
   if (target === undefined) return []
   const deviation = deviationOf(base, all)
-  const goal = (of: string, wanted: number): Goal => {
-    const value = ratio(measured, find(all, of))
+  const goal = (of: string, value: number, wanted: number): Goal => {
     return { variant: name, of, value, target: wanted, verdict: verdictOf({ value, target: wanted, deviation }) }
   }
-  return [goal(base, target.share), ...target.fasterThan === undefined ? [] : [goal(target.fasterThan, 1)]]
+  const share = shareOf(measured)
+  const { fasterThan } = target
+  return [goal(base, share, target.share), ...fasterThan === undefined ? [] : [goal(fasterThan, share / shareOf(find(all, fasterThan)), 1)]]
 }
 
 /** One line per target, as `npm run prove` reads them: `holds` is true, false, or null where it is undecided. */
@@ -71,30 +79,32 @@ export function factsOf (all: readonly Measured[]): readonly object[] {
 }
 
 export function tableOf (all: readonly Measured[]): string {
-  const lines = all.map((measured) => {
-    const base = find(all, measured.base)
-    const isBare = measured === base
-    const rate = median(measured.rounds.map((round) => round.rate))
-    const more = (key: 'micros' | 'cpuMicros' | 'bytes'): number => isBare
-      ? median(base.rounds.map((round) => round[key]))
-      : median(measured.rounds.map((round, i) => round[key] - base.rounds[i]![key]))
-    const sign = (text: string): string => isBare ? `(${text})` : text
-    const goals = goalsOf(measured, all).map(({ verdict, of, target }) => of === measured.base ? `${verdict}: ${target}` : `${verdict}: faster than ${of}`)
-    return [
-      measured.name, rate.toFixed(), ratio(measured, base).toFixed(2), sign(more('micros').toFixed(1)), sign(more('cpuMicros').toFixed(1)),
-      sign(more('bytes').toFixed()), goals.join('; ')
-    ].join(' | ')
-  })
+  const bases = [...new Set(all.map(({ base }) => base))]
+  const lines = bases.flatMap((base) => [bareLine(base, controlOf(base, all)), ...all.filter((measured) => measured.base === base).map((measured) => lineOf(measured, all))])
   return [
-    'variant | requests/s | share of bare | us per call | CPU us under load | bytes per call | target',
-    '--- | --- | --- | --- | --- | --- | ---',
+    ['variant', 'requests/s', 'share of bare', 'us per call', 'CPU us under load', 'bytes per call', 'target'],
+    Array.from({ length: 7 }, () => '---'),
     ...lines
-  ].map((line) => `| ${line} |`).join('\n')
+  ].map((line) => `| ${line.join(' | ')} |`).join('\n')
 }
 
-/** The median of what the one did in each round as a multiple of what the other did in the same round. */
-export function ratio (one: Measured, other: Measured): number {
-  return median(one.rounds.map(({ rate }, i) => rate / other.rounds[i]!.rate))
+function bareLine (base: string, control: Measured): readonly string[] {
+  const own = (key: keyof Half): number => median(control.rounds.map((round) => round.base[key]))
+  return [base, own('rate').toFixed(), '1.00', `(${own('micros').toFixed(1)})`, `(${own('cpuMicros').toFixed(1)})`, `(${own('bytes').toFixed()})`, '']
+}
+
+function lineOf (measured: Measured, all: readonly Measured[]): readonly string[] {
+  const { name, base, rounds } = measured
+  const more = (key: keyof Half): number => median(rounds.map((round) => round.own[key] - round.base[key]))
+  const goals = goalsOf(measured, all).map(({ verdict, of, target }) => of === base ? `${verdict}: ${target}` : `${verdict}: faster than ${of}`)
+  return [
+    name, median(rounds.map(({ own }) => own.rate)).toFixed(), shareOf(measured).toFixed(2), more('micros').toFixed(1), more('cpuMicros').toFixed(1), more('bytes').toFixed(), goals.join('; ')
+  ]
+}
+
+/** What the variant did in each round as a multiple of what its base did in the same round; the median. */
+export function shareOf ({ rounds }: Measured): number {
+  return median(rounds.map(({ own, base }) => own.rate / base.rate))
 }
 
 export function median (values: readonly number[]): number {

@@ -1,4 +1,7 @@
-/** One variant's server as a process of its own. Beside the load it answers what it used, and what a request costs inside. */
+/**
+ * One variant's server as a process of its own. Beside the load it answers what it used, and what a request costs inside: its
+ * own, or another variant's that is to be compared with it.
+ */
 
 import { createServer, IncomingMessage, ServerResponse, type RequestListener } from 'node:http'
 import { once } from 'node:events'
@@ -22,11 +25,12 @@ const timedRequests = 500
 // So few that they fit in V8's young generation: nothing is collected while they are counted.
 const weighedRequests = 40
 
-const variant = variantOf(process.argv[2] ?? '')
-const listener = await variant.serve()
-const make = await variant.requests()
+const [name = '', requestsOf = name] = process.argv.slice(2)
+const listener = await variantOf(name).serve()
+const { requests, isFresh = false } = variantOf(requestsOf)
+const make = await requests()
 // Signatures are dated in whole seconds, and a memory store refuses what is dated before it was made.
-if (variant.isFresh === true) await sleep(1_000)
+if (isFresh) await sleep(1_000)
 const server = createServer(listener).listen(0, '127.0.0.1')
 await once(server, 'listening')
 const first = await make()
@@ -55,7 +59,7 @@ async function weigh (): Promise<number> {
 
 async function prepare (count: number): Promise<readonly Sample[]> {
   const samples: Sample[] = []
-  while (samples.length < count) samples.push(variant.isFresh === true ? await make() : first)
+  while (samples.length < count) samples.push(isFresh ? await make() : first)
   return samples
 }
 

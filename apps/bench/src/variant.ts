@@ -12,8 +12,8 @@ export interface Sample {
 
 export interface Variant {
   /**
-   * The bare route that it counts as a share of: same framework, same kind of request. A bare route is its own base, and
-   * `<base>, again` is its control.
+   * The bare route that it counts as a share of: same framework, and it gets the same requests. A bare route is its own base,
+   * and `<base>, again` is its control.
    */
   readonly base: string
   /** Builds the server; it answers `/` with 200 and `{"ok":true}`. */
@@ -25,10 +25,13 @@ export interface Variant {
   readonly target?: Target
 }
 
+/** The two servers that get the same requests: the variant's own, and that of its base. */
+export type Side = 'base' | 'own'
+
 export interface Target {
   /** Share of the bare route's requests per second. */
   readonly share: number
-  /** A variant, of the same base, that must be slower in the same run. */
+  /** A variant, of the same base, whose share must be smaller in the same run. */
   readonly fasterThan?: string
 }
 

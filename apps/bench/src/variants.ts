@@ -13,12 +13,12 @@ export function variantOf (name: string): Variant {
   return variant
 }
 
-/** The variants whose name contains the text, with those that they are compared to. */
+/** The variants whose name contains the text, with those that they are compared to. Bare routes are measured beside each of them. */
 export function chosenNames (text: string): readonly string[] {
   const chosen = new Set<string>()
   for (const [name, { base, target }] of Object.entries(variants)) {
     if (!name.includes(text)) continue
-    for (const one of [base, `${base}, again`, name, target?.fasterThan]) if (one !== undefined) chosen.add(one)
+    for (const one of [`${base}, again`, name, target?.fasterThan]) if (one !== undefined && one !== base) chosen.add(one)
   }
   return Object.keys(variants).filter((name) => chosen.has(name))
 }

@@ -10,7 +10,7 @@ t.test('measures a variant beside its bare route', async (t) => {
   t.equal(status, 0, stderr)
   t.match(stdout, /^\| bare \| [1-9]\d* \| 1\.00 \| \(\d/m)
   t.match(stdout, /^\| http-message-signatures, no nonce claim \| [1-9]\d* \| \d/m)
-  t.match(stdout, /1 round of 0\.1 s, Node v/)
+  t.match(stdout, /1 round of 0\.1 s for each side, Node v/)
 })
 
 t.test('refuses what it cannot measure', async (t) => {
