@@ -210,7 +210,13 @@ export interface SealingKey {
 
 /** True while the key that opened a token would be taken again; a list that changed may hold it in a new object. */
 export function isOpeningKey (opened: OpeningKey, { keys }: ResolvedEncryption, nowMs: number): boolean {
-  return keys().some((key) => isLive(key, nowMs) && (key === opened || (key.algorithm === opened.algorithm && key.id === opened.id && key.key.equals(opened.key))))
+  const current = keys()
+  for (let i = 0; i < current.length; i++) if (isLive(current[i]!, nowMs) && isSame(current[i]!, opened)) return true
+  return false
+}
+
+function isSame (one: OpeningKey, other: OpeningKey): boolean {
+  return one === other || (one.algorithm === other.algorithm && one.id === other.id && one.key.equals(other.key))
 }
 
 /** Encrypts a signed token: JWE(JWS), `cty: JWT` (RFC 7519 section 5.2). */

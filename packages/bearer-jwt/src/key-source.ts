@@ -3,8 +3,8 @@
 import { createPublicKey, createSecretKey, generateKeyPairSync, hash, randomBytes, type KeyObject } from 'node:crypto'
 import { askResolver, BoundedCache, type AuthError } from '@sallyport/guard'
 import { refusal } from './errors.js'
-import { resolveKey, type Algorithm, type JwtKey, type KeyRules, type TrustedKey } from './keys.js'
-import { createKeyedCheck, createSignatureCheck, type SignatureCheck } from './private-jwt.js'
+import { isSameKey, resolveKey, type Algorithm, type JwtKey, type KeyRules, type TrustedKey } from './keys.js'
+import { createKeyedCheck, createSignatureCheck, type SignatureCheck, type SignedClaims } from './private-jwt.js'
 import { ageOf, RemoteKeys, type RemoteJwks } from './remote-jwks.js'
 
 /** What is known of a token before its signature is judged. Nobody has proved any of it: use it to look up keys and for nothing else. */
@@ -24,8 +24,8 @@ export interface KeyHints {
 export type KeyResolver = (hints: KeyHints) => KeyAnswer | Promise<KeyAnswer>
 export type KeyAnswer = JwtKey | readonly JwtKey[] | undefined
 
-/** Says whether a key signed a token. */
-export type CheckSignature = (token: string, key: TrustedKey) => boolean
+/** What a token claims, if the key signed it. */
+export type CheckSignature = (token: string, key: TrustedKey) => SignedClaims | undefined
 
 export interface KeySource {
   /** Keys for a token; at once where they are at hand. Throws or rejects with a refusal where they can't be had. */
@@ -62,16 +62,21 @@ export async function createResolvedSource (resolver: KeyResolver, rules: KeyRul
       const known = answers.get(name)
       if (known !== undefined && ageOf({ sinceMs: known.askedAt, nowMs }) < keyCacheSeconds) return known.keys
       return askResolver(() => resolver(Object.freeze(hints)), (answer) => {
-        const keys = readAnswer(answer, rules)
+        const keys = readAnswer(answer, rules).map((key) => known?.keys.find(isUnchanged(key)) ?? key)
         // That there is none as well: if only those who exist were answered quickly, the time would tell who does.
         answers.set(name, { keys, askedAt: nowMs })
         return keys
       }, (cause) => unavailable('resolver', cause))
     },
     comparesIds: false,
-    check: await createKeyedCheck(),
+    check: await createKeyedCheck(rules.algorithms ?? []),
     decoy: createDecoys(rules.algorithms ?? [])
   }
+}
+
+/** The objects of keys that did not change stay: what has been prepared for them is kept by them. */
+function isUnchanged (key: TrustedKey): (before: TrustedKey) => boolean {
+  return (before) => isSameKey(before, key) && before.notBeforeMs === key.notBeforeMs && before.notAfterMs === key.notAfterMs
 }
 
 const LONG_NAME = 512
@@ -91,7 +96,7 @@ export async function createRemoteSource (remote: RemoteJwks, algorithms: readon
       return askResolver(() => keys.find(keyId, nowMs), (found) => found, (cause) => unavailable('key-set', cause))
     },
     comparesIds: true,
-    check: await createKeyedCheck(),
+    check: await createKeyedCheck(algorithms),
     // Which ids a published set has is no secret.
     decoy: () => undefined
   }

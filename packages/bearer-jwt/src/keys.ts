@@ -36,6 +36,11 @@ export interface TrustedKey extends LifetimeMs {
   readonly key: KeyObject
 }
 
+/** A resolver may give the same key in a new object each time. */
+export function isSameKey (one: TrustedKey, other: TrustedKey): boolean {
+  return one === other || (one.algorithm === other.algorithm && one.id === other.id && one.key.equals(other.key))
+}
+
 const curveAlgorithms: Readonly<Record<string, Algorithm>> = { prime256v1: 'ES256', secp384r1: 'ES384', secp521r1: 'ES512' }
 const secretBytes: Readonly<Record<string, number>> = { HS256: 32, HS384: 48, HS512: 64 }
 const keyNames = ['key', 'algorithm', 'id', 'notBefore', 'notAfter']

@@ -24,7 +24,10 @@ export interface BearerJwtOptions<C = JwtClaims> extends CommonOptions {
   readonly encryption?: EncryptionOptions
   /** Refuses revoked tokens; `(await createTokenService(...)).verification` holds it. Default: none. */
   readonly revocations?: RevocationList
-  /** Tokens whose cryptography is remembered; everything else is judged each time they come. 0: none. Default: 10,000. */
+  /**
+   * Tokens whose cryptography is remembered: at once, or from their second use on where all are signed with shared secrets.
+   * Everything else is judged each time they come. 0: none. Default: 10,000.
+   */
   readonly cacheEntries?: number
   /** Where the token stands. Default: `{ header: 'authorization', scheme: 'Bearer' }`. Several: a request may use one of them. */
   readonly source?: TokenSource | readonly TokenSource[]

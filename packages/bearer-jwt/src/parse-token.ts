@@ -1,7 +1,7 @@
 /** Splits and decodes a compact JWS (RFC 7515 section 3.1), strictly: one spelling for one token, no surprises in JSON. */
 
 import { isUtf8 } from 'node:buffer'
-import { BoundedCache } from '@sallyport/guard'
+import { BoundedCache, ownText } from '@sallyport/guard'
 import { refusal } from './errors.js'
 
 export type JwtClaims = Readonly<Record<string, unknown>>
@@ -16,32 +16,53 @@ export interface JwtHeader {
 export interface ParsedToken {
   readonly token: string
   readonly header: JwtHeader
-  readonly claims: JwtClaims
+  /** The claims as they stand in the token; see `readClaims`. */
+  readonly payload: string
 }
 
 /** Deeper JSON than any honest claim, and shallow enough for every recursive walker after us. */
 const MAX_DEPTH = 32
 
+const LONGEST_REMEMBERED = 256
 const headers = new BoundedCache<JwtHeader>(200)
+let last: { readonly segment: string, readonly header: JwtHeader } = { segment: '', header: Object.freeze({ alg: '', kid: undefined, typ: undefined }) }
 
 export function parseToken (token: string): ParsedToken {
   const first = token.indexOf('.')
   const second = token.indexOf('.', first + 1)
   if (first < 1 || second < 0 || token.indexOf('.', second + 1) >= 0) throw malformed()
-  const signature = token.slice(second + 1)
-  if (!isBase64Url(signature)) throw malformed()
-  const header = parseHeader(token.slice(0, first))
-  const claims = parseSegment(token.slice(first + 1, second))
-  clean(claims)
-  return { token, header, claims }
+  const payload = token.slice(first + 1, second)
+  if (!isBase64Url(payload) || !isBase64Url(token.slice(second + 1))) throw malformed()
+  return { token, header: parseHeader(token, first), payload }
 }
 
-/** Callers sign with the same header again and again: what it says is remembered, for so many of them. */
-function parseHeader (segment: string): JwtHeader {
+/** The claims of a token, deeply frozen. Whoever needs them before the signature is proved must not believe them. */
+export function readClaims ({ payload }: ParsedToken): JwtClaims {
+  const claims = parseSegment(payload)
+  clean(claims)
+  return claims
+}
+
+/** Where a payload is decoded to be looked at; one for all, since nothing waits in between. */
+const scratch = Buffer.allocUnsafeSlow(16 * 1024)
+
+/** The claims as the library read them that proved the signature: the same bytes by the same rules, so they are not read twice. */
+export function takeClaims (claims: Record<string, unknown>, { payload }: ParsedToken): JwtClaims {
+  const bytes = payload.length < scratch.length ? scratch.subarray(0, scratch.write(payload, 'base64url')) : Buffer.from(payload, 'base64url')
+  if (!isUtf8(bytes)) throw malformed()
+  clean(claims)
+  return claims
+}
+
+/** Callers sign with the same header again and again: what it says is remembered, for so many of them, and the last is at hand. */
+function parseHeader (token: string, end: number): JwtHeader {
+  if (end === last.segment.length && token.startsWith(last.segment)) return last.header
+  const segment = token.slice(0, end)
   const known = headers.get(segment)
-  if (known !== undefined) return known
-  const header = readHeader(parseSegment(segment))
-  if (segment.length < 256) headers.set(segment, header)
+  const header = known ?? readHeader(parseSegment(segment))
+  if (end > LONGEST_REMEMBERED) return header
+  if (known === undefined) headers.set(segment, header)
+  last = { segment: ownText(segment), header }
   return header
 }
 
@@ -88,7 +109,9 @@ export function isBase64Url (text: string): boolean {
 function clean (value: object, depth = 0): void {
   if (depth > MAX_DEPTH) throw malformed()
   if (Object.hasOwn(value, '__proto__')) delete (value as Record<string, unknown>)['__proto__']
-  for (const inner of Object.values(value) as unknown[]) {
+  // JSON makes own members only, so there are no others to meet here.
+  for (const name in value) {
+    const inner = (value as Record<string, unknown>)[name]
     if (typeof inner === 'object' && inner !== null) clean(inner, depth + 1)
   }
   Object.freeze(value)

@@ -51,22 +51,46 @@ export function readToken (tokens: readonly string[], maxTokenBytes: number): st
 function tokensIn (request: FastifyRequest, source: TokenSource): readonly string[] {
   if ('cookie' in source) return cookieValues(request, source.cookie)
   const values = headerValues(request, source.header)
-  if (!('scheme' in source)) return values
-  const tokens = values.map((value) => afterScheme(value, source.scheme))
+  return 'scheme' in source ? afterSchemes(values, source.scheme) : values
+}
+
+function afterSchemes (values: readonly string[], scheme: string): readonly string[] {
+  if (values.length === 0) return none
+  if (values.length === 1) {
+    const token = afterScheme(values[0]!, scheme)
+    return token === undefined ? none : [token]
+  }
+  const tokens = values.map((value) => afterScheme(value, scheme))
   // More than one field line can't be an honest client's, whichever of them is ours.
   return tokens.every((token) => token === undefined) ? none : tokens.map((token) => token ?? '')
 }
 
 const SPACE = 0x20
+const CASE_BIT = 0x20
 
 /** What follows the scheme and its spaces; `undefined` where another scheme stands. */
 function afterScheme (value: string, scheme: string): string | undefined {
   let start = scheme.length
-  if (value.slice(0, start).toLowerCase() !== scheme) return undefined
+  if (!startsWith(value, scheme)) return undefined
   // The scheme in any case, then an end, or something that can't belong to its name.
-  if (value.length > start && /[\w!#$%&'*+.^`|~-]/.test(value.charAt(start))) return undefined
+  if (value.charCodeAt(start) !== SPACE && value.length > start && /[\w!#$%&'*+.^`|~-]/.test(value.charAt(start))) return undefined
   while (value.charCodeAt(start) === SPACE) start++
   return value.slice(start)
+}
+
+/** Whether a value starts with a scheme, given in lower case, in any case. Letter by letter: a copy in lower case would hold the token. */
+function startsWith (value: string, scheme: string): boolean {
+  if (value.length < scheme.length) return false
+  for (let i = 0; i < scheme.length; i++) {
+    const given = value.charCodeAt(i)
+    const wanted = scheme.charCodeAt(i)
+    if (given !== wanted && !(isLetter(wanted) && (given | CASE_BIT) === wanted)) return false
+  }
+  return true
+}
+
+function isLetter (code: number): boolean {
+  return code >= 0x61 && code <= 0x7a
 }
 
 function cookieValues (request: FastifyRequest, name: string): readonly string[] {

@@ -23,8 +23,15 @@ export interface Trust {
   readonly rules: ClaimRules
 }
 
-/** The trust for an issuer that a token names; `undefined`: nobody believes it. */
-export type TrustFor = (issuer: string | undefined) => Trust | undefined
+/** Whom to believe of those that a token may name. */
+export interface Trusts {
+  /** The trust for an issuer that a token names; `undefined`: nobody believes it. */
+  readonly trustFor: (issuer: string | undefined) => Trust | undefined
+  /** True where it takes a token's claims to find the keys for it; else they are read once the signature is right. */
+  readonly needClaims: boolean
+  /** True where all tokens are signed with shared secrets. */
+  readonly shareSecrets: boolean
+}
 
 /** Checked options, of which a trust is made. */
 export interface TrustPlan {
@@ -111,11 +118,15 @@ function readShortSecrets (reader: OptionReader): ShortSecrets | undefined {
 }
 
 /** Opens every source once. An unknown issuer has none, so that nothing is asked for it. */
-export async function createTrust ({ plans }: TrustPlans): Promise<TrustFor> {
+export async function createTrust ({ plans }: TrustPlans): Promise<Trusts> {
   const trusts = new Map<string | undefined, Trust>()
   for (const [issuer, plan] of plans) trusts.set(issuer, { source: await openSource(plan), algorithms: plan.algorithms, rules: plan.rules })
   const forAll = trusts.get(undefined)
-  return (issuer) => forAll ?? trusts.get(issuer ?? '')
+  return {
+    trustFor: (issuer) => forAll ?? trusts.get(issuer ?? ''),
+    shareSecrets: [...plans.values()].every(({ algorithms }) => algorithms.every((algorithm) => algorithm.startsWith('HS'))),
+    needClaims: forAll === undefined || [...plans.values()].some(({ keys }) => typeof keys === 'function')
+  }
 }
 
 function openSource ({ keys, keyRules, algorithms, keyCacheSeconds }: TrustPlan): Promise<KeySource> {

@@ -6,10 +6,12 @@ import { invalid, own, scopeList, scopesOf, tenantText, textOf, verifyStaticClai
 import { isEncrypted, isOpeningKey, openToken, type OpeningKey, type ResolvedEncryption } from './encryption.js'
 import { refusal } from './errors.js'
 import type { KeyHints, KeySource } from './key-source.js'
-import type { Algorithm, TrustedKey } from './keys.js'
+import { isSameKey, type Algorithm, type TrustedKey } from './keys.js'
 import type { ResolvedOptions } from './options.js'
-import { parseToken, type JwtClaims, type ParsedToken } from './parse-token.js'
-import type { Trust, TrustFor } from './trust.js'
+import { parseToken, readClaims, takeClaims, type JwtClaims, type ParsedToken } from './parse-token.js'
+import type { SignedClaims } from './private-jwt.js'
+import { SeenTokens } from './seen-tokens.js'
+import type { Trust, Trusts } from './trust.js'
 
 /** What a token proved, as handlers get it from `identityOf(request, app.bearerJwt)`. */
 export interface BearerJwtIdentity<C = JwtClaims> {
@@ -42,18 +44,31 @@ export interface VerifiedToken extends Judgement<BearerJwtIdentity<unknown>> {
 
 export type TokenVerifier = (token: string, nowMs: number) => VerifiedToken | Promise<VerifiedToken>
 
+type Proved = Pick<VerifiedToken, 'hints' | 'trust' | 'key' | 'dates' | 'openedBy'> & { readonly claims: JwtClaims }
 interface Opened { readonly inner: string, readonly openedBy?: OpeningKey, readonly replicated?: Readonly<Record<string, unknown>> }
 
 /** Builds the verifier once. It answers at once for tokens it knows, and for others unless keys or decryption have to be waited for. */
-export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFor): TokenVerifier {
+export function createTokenVerifier (options: ResolvedOptions, { trustFor, needClaims, shareSecrets }: Trusts): TokenVerifier {
   const { encryption } = options
   const cache = new BoundedCache<VerifiedToken>(options.cacheEntries)
+  // Proving such a token takes about as long as remembering it, and many are used once: they are remembered at their second use.
+  const seen = shareSecrets && encryption === undefined ? new SeenTokens(options.cacheEntries) : undefined
 
   function verifyToken (token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
     if (options.cacheEntries === 0) return verifyNew(token, nowMs)
-    const place = hash('sha256', token, 'base64')
+    if (seen?.has(token) === false) return verifyFirst(seen, token, nowMs)
+    const place = hash('sha256', token, 'binary')
     const known = cache.get(place)
     return known === undefined ? verifyAndRemember(token, place, nowMs) : verifyKnown(known, token, place, nowMs)
+  }
+
+  function verifyFirst (others: SeenTokens, token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    const note = (verified: VerifiedToken): VerifiedToken => {
+      others.add(token)
+      return verified
+    }
+    const verified = verifyNew(token, nowMs)
+    return verified instanceof Promise ? verified.then(note) : note(verified)
   }
 
   function verifyAndRemember (token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
@@ -67,18 +82,18 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
 
   /** The cryptography stands as long as its keys do. */
   function verifyKnown (known: VerifiedToken, token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
-    const { trust, hints, dates } = known
-    const judge = (current: readonly TrustedKey[]): VerifiedToken | Promise<VerifiedToken> => {
-      if (!isTrusted(known, current, encryption, nowMs)) {
-        cache.delete(place)
-        return verifyAndRemember(token, place, nowMs)
-      }
-      verifyTime(dates, trust.rules, nowMs / 1000)
-      // What the user's own function makes is the user's, frozen or not: each request gets one of its own.
-      return options.identity === undefined ? known : { ...known, ...judgementOf(known.payload, known, options) }
+    const current = known.trust.source.find(known.hints, nowMs)
+    return current instanceof Promise ? current.then((later) => judgeAgain(known, later, { token, place, nowMs })) : judgeAgain(known, current, { token, place, nowMs })
+  }
+
+  function judgeAgain (known: VerifiedToken, trusted: readonly TrustedKey[], { token, place, nowMs }: { readonly token: string, readonly place: string, readonly nowMs: number }): VerifiedToken | Promise<VerifiedToken> {
+    if (!isTrusted(known, trusted, encryption, nowMs)) {
+      cache.delete(place)
+      return verifyAndRemember(token, place, nowMs)
     }
-    const current = trust.source.find(hints, nowMs)
-    return current instanceof Promise ? current.then(judge) : judge(current)
+    verifyTime(known.dates, known.trust.rules, nowMs / 1000)
+    // What the user's own function makes is the user's, frozen or not: each request gets one of its own.
+    return options.identity === undefined ? known : { ...known, ...judgementOf(known.payload, known, options) }
   }
 
   function verifyNew (token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
@@ -89,22 +104,24 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
   function verifySigned (opened: Opened, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
     if (encryption?.mode === 'required' && opened.openedBy === undefined) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'not-encrypted' })
     const parsed = parseToken(opened.inner)
-    const hints = hintsOf(parsed, options)
+    const unproved = needClaims ? readClaims(parsed) : undefined
+    const hints = hintsOf(parsed, unproved, options)
     const trust = trustFor(hints.issuer)
     if (trust === undefined) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'issuer' })
     if (!trust.algorithms.includes(hints.algorithm)) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'algorithm' })
     const judge = (trusted: readonly TrustedKey[]): VerifiedToken => {
-      const key = signingKey(parsed, trusted, trust.source, nowMs)
-      if (opened.replicated !== undefined) verifyReplicated(opened.replicated, parsed.claims)
-      const dates = verifyStaticClaims(parsed.header, parsed.claims, trust.rules)
+      const { key, signed } = signatureOf(parsed, trusted, trust.source, nowMs)
+      const claims = unproved ?? takeClaims(signed, parsed)
+      if (opened.replicated !== undefined) verifyReplicated(opened.replicated, claims)
+      const dates = verifyStaticClaims(parsed.header, claims, trust.rules)
       verifyTime(dates, trust.rules, nowMs / 1000)
-      return verifiedToken(parsed, { hints, trust, key, dates, openedBy: opened.openedBy })
+      return verifiedToken(parsed, { claims, hints, trust, key, dates, openedBy: opened.openedBy })
     }
     const trusted = trust.source.find(hints, nowMs)
     return trusted instanceof Promise ? trusted.then(judge) : judge(trusted)
   }
 
-  function verifiedToken ({ token, claims }: ParsedToken, { hints, trust, key, dates, openedBy }: Pick<VerifiedToken, 'hints' | 'trust' | 'key' | 'dates' | 'openedBy'>): VerifiedToken {
+  function verifiedToken ({ token }: ParsedToken, { claims, hints, trust, key, dates, openedBy }: Proved): VerifiedToken {
     const { identity, principal, matched } = judgementOf(claims, { key, hints }, options)
     const id = textOf(claims, 'jti')
     // An ECDSA signature has a twin that is valid too, and a sealed token can be sealed anew: what was signed is the same.
@@ -117,27 +134,24 @@ export function createTokenVerifier (options: ResolvedOptions, trustFor: TrustFo
 
 function isTrusted ({ key, openedBy }: VerifiedToken, current: readonly TrustedKey[], encryption: ResolvedEncryption | undefined, nowMs: number): boolean {
   if (openedBy !== undefined && !isOpeningKey(openedBy, encryption!, nowMs)) return false
-  for (const candidate of current) if (isSameKey(candidate, key) && isLive(candidate, nowMs)) return true
+  for (let i = 0; i < current.length; i++) if (isSameKey(current[i]!, key) && isLive(current[i]!, nowMs)) return true
   return false
 }
 
-/** The key that signed the token. Where no key is known, a decoy is tried, so that an unknown key takes as long as a wrong signature. */
-function signingKey ({ token, header }: ParsedToken, trusted: readonly TrustedKey[], source: KeySource, nowMs: number): TrustedKey {
+/** The key that signed the token, and what it signed. Where no key is known, a decoy is tried, so that an unknown key takes as long as a wrong signature. */
+function signatureOf ({ token, header }: ParsedToken, trusted: readonly TrustedKey[], source: KeySource, nowMs: number): { readonly key: TrustedKey, readonly signed: SignedClaims } {
   let isKnown = false
-  for (const key of trusted) {
+  for (let i = 0; i < trusted.length; i++) {
+    const key = trusted[i]!
     const isNamed = !source.comparesIds || header.kid === undefined || key.id === undefined || key.id === header.kid
     if (!isNamed || key.algorithm !== header.alg || !isLive(key, nowMs)) continue
-    if (source.check(token, key)) return key
+    const signed = source.check(token, key)
+    if (signed !== undefined) return { key, signed }
     isKnown = true
   }
   const decoy = isKnown ? undefined : source.decoy(header.alg as Algorithm)
   if (decoy !== undefined) source.check(token, decoy)
   throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: isKnown ? 'signature' : 'unknown-key' })
-}
-
-/** A resolver may give the same key in a new object each time. */
-function isSameKey (one: TrustedKey, other: TrustedKey): boolean {
-  return one === other || (one.algorithm === other.algorithm && one.id === other.id && one.key.equals(other.key))
 }
 
 /** Claims that stand in the header of an encrypted token too must say the same (RFC 7519 section 5.3). */
@@ -147,13 +161,13 @@ function verifyReplicated (replicated: Readonly<Record<string, unknown>>, claims
   }
 }
 
-function hintsOf ({ header, claims }: ParsedToken, options: ResolvedOptions): KeyHints {
-  const issuer = own(claims, 'iss')
+function hintsOf ({ header }: ParsedToken, unproved: JwtClaims | undefined, options: ResolvedOptions): KeyHints {
+  const issuer = unproved === undefined ? undefined : own(unproved, 'iss')
   return {
     algorithm: header.alg as Algorithm,
     keyId: header.kid,
     issuer: typeof issuer === 'string' ? issuer : undefined,
-    tenant: tenantHint(claims, options)
+    tenant: unproved === undefined ? undefined : tenantHint(unproved, options)
   }
 }
 

@@ -31,7 +31,7 @@ function movedClock (): { now: number, clock: () => number } {
   return moved
 }
 
-t.test('checks a signature once, whatever routes ask of the token', async (t) => {
+t.test('checks no signature for the third time, whatever routes ask of the token', async (t) => {
   const app: FastifyInstance = Fastify()
   t.teardown(() => app.close())
   await app.register(bearerJwt, { ...validOptions(), tenant: 'company_id' })
@@ -46,8 +46,10 @@ t.test('checks a signature once, whatever routes ask of the token', async (t) =>
   const ask = (url: string, text = token) => app.inject({ url, headers: { authorization: `Bearer ${text}` } })
   await app.ready()
   const checks = countSignatureChecks(t)
-  t.equal((await ask('/plain')).statusCode, 200)
-  t.equal(checks(), 1)
+  for (const time of ['first', 'second']) {
+    t.equal((await ask('/plain')).statusCode, 200)
+    t.equal(checks(), 1, `the ${time} time`)
+  }
   for (const url of ['/plain', '/scoped', '/any', '/all', '/or', '/of/1']) t.equal((await ask(url)).statusCode, 200, url)
   isRefused(t, await ask('/more'), 'ERR_BEARER_JWT_SCOPE_INSUFFICIENT', 'a known token is held to each route\'s scopes', 'Bearer realm="api", error="insufficient_scope", scope="b"')
   t.same((await ask('/of/2')).statusCode, 403, 'and to each route\'s tenant')
@@ -67,6 +69,7 @@ t.test('judges the time of a known token on every request', async (t) => {
     const { send } = await testApp(t, { clock: moved.clock, ...options })
     const checks = countSignatureChecks(t)
     const token = hmacToken(given)
+    for (let use = 0; use < 2; use++) t.equal((await send(token)).statusCode, 200)
     checks()
     for (const [seconds, passes] of moments) {
       moved.now = NOW + seconds
@@ -74,7 +77,7 @@ t.test('judges the time of a known token on every request', async (t) => {
       if (passes) t.equal(answer.statusCode, 200, `${title}, after ${seconds} s`)
       else isRefused(t, answer, expired, `${title}, after ${seconds} s`)
     }
-    t.equal(checks(), 1, `${title}: the signature was known all the time`)
+    t.equal(checks(), 0, `${title}: the signature was known all the time`)
   }
 })
 
@@ -146,8 +149,8 @@ t.test('asks a resolver as often as keyCacheSeconds says', async (t) => {
 t.test('believes a known token while the resolver gives its key, in whatever object', async (t) => {
   const { send, moved, answers } = await resolvedApp(t)
   const checks = countSignatureChecks(t)
-  t.equal((await send(ofTenant)).statusCode, 200)
-  t.equal(checks(), 1)
+  for (let use = 0; use < 2; use++) t.equal((await send(ofTenant)).statusCode, 200)
+  t.equal(checks(), 2)
   answers.key = [{ key: otherSecret, id: 'other' }, { key: Buffer.from(secret), id: 'first' }]
   moved.now += 60
   t.equal((await send(ofTenant)).statusCode, 200)
@@ -403,8 +406,11 @@ t.test('remembers nothing with cacheEntries: 0, else half of it at the least and
   for (const [cacheEntries, again] of [[0, 6], [2, 4], [12, 0], [undefined, 0]] as const) {
     const { send } = await testApp(t, cacheEntries === undefined ? {} : { cacheEntries })
     const checks = countSignatureChecks(t)
-    for (const token of tokens) t.equal((await send(token)).statusCode, 200)
-    t.equal(checks(), 6)
+    for (const token of tokens) {
+      t.equal((await send(token)).statusCode, 200)
+      t.equal((await send(token)).statusCode, 200)
+    }
+    t.equal(checks(), 12)
     for (const token of tokens.toReversed()) t.equal((await send(token)).statusCode, 200)
     const counted = checks()
     t.ok(cacheEntries === 2 ? counted >= again : counted === again, `cacheEntries ${cacheEntries}: ${counted} checked again`)

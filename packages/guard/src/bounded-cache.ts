@@ -1,5 +1,10 @@
 /** A map that forgets: bounded, and cheap where an entry is asked for often. */
 
+/** The same text in memory of its own: what was cut out of a text keeps all of that alive, and with it, maybe, somebody's credential. */
+export function ownText (text: string): string {
+  return Buffer.from(text, 'utf16le').toString('utf16le')
+}
+
 /**
  * A map with at most so many entries, for what plugins remember between requests.
  *
@@ -26,12 +31,13 @@ export class BoundedCache<V> {
 
   set (key: string, value: V): void {
     if (this.#perGeneration === 0) return
+    const own = ownText(key)
     if (this.#young.size >= this.#perGeneration) {
       this.#old = this.#young
       this.#young = new Map()
     }
-    this.#young.set(key, value)
-    this.#old.delete(key)
+    this.#young.set(own, value)
+    this.#old.delete(own)
   }
 
   delete (key: string): void {

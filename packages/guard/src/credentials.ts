@@ -1,6 +1,7 @@
 /** Where credentials stand in a request: reading every value of a header, and hiding what has been judged. */
 
 import type { FastifyRequest } from 'fastify'
+import { addHeader, removeHeader, type IsOurs } from './header-views.js'
 
 /** One place that a guard reads a credential from. Names are compared without case. */
 export type CredentialSource
@@ -15,7 +16,8 @@ export function headerValues (request: FastifyRequest, name: string): readonly s
   for (let i = 0; i < raw.length; i += 2) {
     const candidate = raw[i]!
     if (candidate.length === name.length && (candidate === name || candidate.toLowerCase() === name)) {
-      (found ??= []).push(raw[i + 1]!)
+      if (found === undefined) found = [raw[i + 1]!]
+      else found.push(raw[i + 1]!)
     }
   }
   return found ?? none
@@ -39,58 +41,54 @@ export function describeSource (source: CredentialSource): string {
   return 'cookie' in source ? `cookie ${source.cookie}` : source.other
 }
 
+/** A place that a credential is to be taken out of; names and schemes in lower case. */
+export type HiddenPlace
+  = { readonly header: string, readonly isOurs: IsOurs }
+    | { readonly cookie: string }
+
+/** What has to go of these sources once they have been judged. */
+export function hiddenPlacesOf (sources: readonly CredentialSource[]): readonly HiddenPlace[] {
+  return sources.flatMap((source): HiddenPlace[] => {
+    if ('header' in source) return [{ header: source.header.toLowerCase(), isOurs: isOfScheme(source.scheme) }]
+    return 'cookie' in source ? [source] : []
+  })
+}
+
+const isAny: IsOurs = () => true
+
+function isOfScheme (scheme: string | undefined): IsOurs {
+  if (scheme === undefined) return isAny
+  const [{ length }, wanted] = [scheme, scheme.toLowerCase()]
+  return (value) => String(value).slice(0, length).toLowerCase() === wanted
+}
+
 /**
  * Takes the credentials out of every view of the request, so that nothing downstream can log or forward them. A request that
  * passed keeps a header whose scheme is not ours: it may be another's. A refused one loses the whole header.
  */
-export function hideCredentials (request: FastifyRequest, sources: readonly CredentialSource[], isRefused: boolean): void {
-  const raw = request.raw as { rawHeaders: string[], headersDistinct?: Record<string, string[]> }
-  const before = raw.rawHeaders.length
-  let isChanged = false
-  for (const source of sources) {
-    if ('header' in source) hideHeader(request, source.header.toLowerCase(), isRefused ? undefined : source.scheme?.toLowerCase())
-    else if ('cookie' in source) isChanged = hideCookie(request, source.cookie) || isChanged
+export function hideCredentials (request: FastifyRequest, places: readonly HiddenPlace[], isRefused: boolean): void {
+  for (let i = 0; i < places.length; i++) {
+    const place = places[i]!
+    if ('header' in place) hideHeader(request, place.header, isRefused ? isAny : place.isOurs)
+    else hideCookie(request, place.cookie)
   }
-  // Node would make this view from as many rawHeaders as there once were, and throw; now it is made.
-  if ((isChanged || raw.rawHeaders.length < before) && 'headersDistinct' in raw) raw.headersDistinct = distinctHeaders(raw.rawHeaders)
 }
 
-function hideHeader (request: FastifyRequest, name: string, scheme?: string): void {
-  const { raw } = request
-  // Made by Node from rawHeaders when first asked for, so ask before anything is taken out of those.
-  const { headers } = raw
-  const isOurs = (value: unknown): boolean => scheme === undefined || String(value).slice(0, scheme.length).toLowerCase() === scheme
-  removeRawHeader(raw.rawHeaders, name, isOurs)
-  if (name in headers && isOurs(headers[name])) delete headers[name]
+function hideHeader (request: FastifyRequest, name: string, isOurs: IsOurs): void {
+  removeHeader(request.raw, name, isOurs)
   // Whatever user code assigned to request.headers lies here and is merged over the raw headers.
   const { additionalHeaders } = request as { additionalHeaders?: Record<string, unknown> }
   if (additionalHeaders !== undefined && isOurs(additionalHeaders[name])) delete additionalHeaders[name]
 }
 
-function removeRawHeader (raw: string[], name: string, isOurs: (value: unknown) => boolean): void {
-  for (let i = raw.length - 2; i >= 0; i -= 2) {
-    if (raw[i]!.length === name.length && raw[i]!.toLowerCase() === name && isOurs(raw[i + 1])) raw.splice(i, 2)
-  }
-}
-
-function distinctHeaders (raw: readonly string[]): Record<string, string[]> {
-  const distinct = Object.create(null) as Record<string, string[]>
-  for (let i = 0; i < raw.length; i += 2) (distinct[raw[i]!.toLowerCase()] ??= []).push(raw[i + 1]!)
-  return distinct
-}
-
-/** True if a cookie was taken out, and others stay. */
-function hideCookie (request: FastifyRequest, name: string): boolean {
-  const { raw } = request
-  const kept = withoutCookie(raw.headers.cookie, name)
+function hideCookie (request: FastifyRequest, name: string): void {
+  const { cookie } = request.raw.headers
+  const kept = withoutCookie(cookie, name)
   const parsed = (request as { cookies?: Record<string, unknown> }).cookies
   if (parsed !== undefined && parsed !== null) delete parsed[name]
-  if (kept === raw.headers.cookie) return false
-  hideHeader(request, 'cookie')
-  if (kept === undefined) return false
-  raw.headers.cookie = kept
-  raw.rawHeaders.push('Cookie', kept)
-  return true
+  if (kept === cookie) return
+  hideHeader(request, 'cookie', isAny)
+  if (kept !== undefined) addHeader(request.raw, 'cookie', kept)
 }
 
 function withoutCookie (header: string | undefined, name: string): string | undefined {

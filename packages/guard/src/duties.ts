@@ -72,7 +72,7 @@ function isNew ({ passed }: RequestState): (judged: Judged) => boolean {
 /** Tells guards that the request has passed. */
 export function announceCommit (request: FastifyRequest, passed: readonly Judged[]): AuthError | undefined {
   try {
-    for (const { definition, judgement } of passed) definition.committed?.(request, judgement)
+    for (let i = 0; i < passed.length; i++) passed[i]!.definition.committed?.(request, passed[i]!.judgement)
     return undefined
   } catch (cause) {
     return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'committed', cause })
@@ -82,7 +82,7 @@ export function announceCommit (request: FastifyRequest, passed: readonly Judged
 /** The request is refused after its policy had passed: nothing of it is true any more, and nothing of it is taken. */
 export function refuseAfterwards (request: FastifyRequest, state: RequestState, refused: AuthError): AuthError {
   state.refusal = refused
-  hideCredentials(request, state.sources, true)
+  hideCredentials(request, state.places, true)
   giveBackClaims(state)
   return refused
 }

@@ -60,7 +60,7 @@ export function publishRefusal (definition: GuardDefinition, request: FastifyReq
   const { onDecision } = state.runtime
   if (!isWatched(definition.onDecision, onDecision)) return
   const matched = state.judged.find((judged) => judged.definition === definition)?.judgement.matched
-  publishDecision({ guard: definition.name, request, refusal: refused, tenant: state.principal.tenant, matched, startedAt }, [definition.onDecision, onDecision])
+  publishDecision({ guard: definition.name, request, refusal: refused, tenant: state.tenant, matched, startedAt }, [definition.onDecision, onDecision])
 }
 
 /** Publishes what only the body could prove, and did. */
@@ -68,7 +68,7 @@ export function publishPassed (duties: readonly Duty[], request: FastifyRequest,
   const { onDecision } = state.runtime
   for (const { leaf: { definition }, judgement: { provisional, matched, principal } } of duties) {
     if (provisional !== true || !isWatched(definition.onDecision, onDecision)) continue
-    publishDecision({ guard: definition.name, request, refusal: undefined, tenant: principal?.tenant ?? state.principal.tenant, matched, startedAt }, [definition.onDecision, onDecision])
+    publishDecision({ guard: definition.name, request, refusal: undefined, tenant: principal?.tenant ?? state.tenant, matched, startedAt }, [definition.onDecision, onDecision])
   }
 }
 

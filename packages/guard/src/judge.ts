@@ -2,13 +2,13 @@
 
 import type { FastifyRequest } from 'fastify'
 import { joinChallenges } from './challenge.js'
-import { hideCredentials, type CredentialSource } from './credentials.js'
+import { hiddenPlacesOf, hideCredentials, type HiddenPlace } from './credentials.js'
 import { isAuthError, refusal, withChallenge, type AuthError } from './errors.js'
 import { isWatched, publishDecision } from './events.js'
 import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
 import { isAmbient, isPresented, leavesOf, presenceOf, type GuardNode, type PolicyNode } from './policy.js'
 import { inTime, isThenable } from './resolver.js'
-import { beginState, type Duty } from './state.js'
+import { beginState, isInScope, type Duty } from './state.js'
 import { Trial, type Verdict } from './trial.js'
 
 type MaybeLater<T> = T | Promise<T>
@@ -17,7 +17,7 @@ type MaybeLater<T> = T | Promise<T>
 export interface CompiledPolicy {
   readonly node: PolicyNode
   /** Where its credentials stand, for those that are to be hidden. */
-  readonly sources: readonly CredentialSource[]
+  readonly places: readonly HiddenPlace[]
   /** True if a guard of it adds headers to answers. */
   readonly announces: boolean
 }
@@ -26,17 +26,17 @@ export function compilePolicy (node: PolicyNode): CompiledPolicy {
   const definitions = leavesOf(node).map(({ definition }) => definition)
   return Object.freeze({
     node,
-    sources: Object.freeze(definitions.flatMap(({ hideCredentials: hides, credentials }) => hides === false ? [] : credentials)),
+    places: Object.freeze(definitions.flatMap(({ hideCredentials: hides, credentials }) => hides === false ? [] : hiddenPlacesOf(credentials))),
     announces: definitions.some(({ replyHeaders }) => replyHeaders !== undefined)
   })
 }
 
 /** Runs a policy as a hook: judges, then either hands the request on or refuses it. `done` is called exactly once. */
-export function runPolicy ({ node, sources, announces }: CompiledPolicy, request: FastifyRequest, done: (error?: Error) => void): void {
+export function runPolicy ({ node, places, announces }: CompiledPolicy, request: FastifyRequest, done: (error?: Error) => void): void {
+  if (node.kind === 'open' && isInScope(request)) { done(); return }
   const state = beginState(request)
   if (state === undefined) { done(refusal('ERR_GUARD_ROUTE_UNSEEN')); return }
-  if (node.kind === 'open') { done(); return }
-  state.sources = state.sources.length === 0 ? sources : [...state.sources, ...sources]
+  state.places = state.places.length === 0 ? places : [...state.places, ...places]
   const trial = new Trial(request, state)
   if (announces) announce(node, trial)
   const verdict = isHttpsMissing(trial) ? refusal('ERR_GUARD_HTTPS_REQUIRED') : judgeNode(node, trial)
@@ -49,7 +49,7 @@ function finish (trial: Trial, verdict: Verdict, done: (error?: Error) => void):
   const refused = verdict ?? trial.accept()
   if (refused !== undefined) state.refusal = refused
   // After the stage that hides, and for a refusal, nobody else will.
-  if (refused !== undefined || state.committed) hideCredentials(request, state.sources, refused !== undefined)
+  if (refused !== undefined || state.committed) hideCredentials(request, state.places, refused !== undefined)
   done(refused)
 }
 
@@ -180,8 +180,16 @@ function absent ({ missing, challenges }: GuardDefinition): AuthError {
 
 function acceptJudgement (leaf: GuardNode, judgement: Judgement, trial: Trial): MaybeLater<Verdict> {
   if (!isJudgement(judgement, leaf.definition)) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-judgement' })
-  trial.remember(leaf.definition, judgement)
-  return judgeOrOwe(leaf, judgement, trial)
+  const settled = settledOf(judgement)
+  trial.remember(leaf.definition, settled)
+  return judgeOrOwe(leaf, settled, trial)
+}
+
+/** What a guard may still change is copied: it is judged now, and read again when a handler asks for it. */
+function settledOf (judgement: Judgement): Judgement {
+  const { principal } = judgement
+  if (principal === undefined || (Object.isFrozen(principal) && (principal.scopes === undefined || Object.isFrozen(principal.scopes)))) return judgement
+  return { ...judgement, principal: Object.freeze({ ...principal, ...(principal.scopes !== undefined && { scopes: Object.freeze([...principal.scopes]) }) }) }
 }
 
 /** What the body still has to prove is owed; what has been proved without it is judged now. */
@@ -216,7 +224,7 @@ function isText (value: unknown): boolean {
 function areScopes (scopes: unknown): boolean {
   if (scopes === undefined) return true
   if (!Array.isArray(scopes)) return false
-  for (const scope of scopes) if (typeof scope !== 'string') return false
+  for (let i = 0; i < scopes.length; i++) if (typeof scopes[i] !== 'string') return false
   return true
 }
 

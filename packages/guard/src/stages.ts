@@ -50,7 +50,7 @@ export function installStages (app: FastifyInstance): void {
       done(state.refusal ?? refuseAfterwards(request, state, refusal('ERR_GUARD_BODY_UNVERIFIED')))
       return
     }
-    writeHeaders(state, request, reply)
+    if (state.refusal !== undefined || state.announcing.length > 0) writeHeaders(state, request, reply)
     done()
   })
 }
@@ -60,7 +60,7 @@ function commit (request: FastifyRequest, reply: FastifyReply, state: RequestSta
   const refused = announceCommit(request, state.passed)
   if (refused !== undefined) return refuseAfterwards(request, state, refused)
   // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
-  hideCredentials(request, state.sources, false)
+  hideCredentials(request, state.places, false)
   if (state.body !== undefined) giveBackUnlessMet(state.body, state, reply)
   return undefined
 }

@@ -2,7 +2,7 @@
 
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { WatchedBody } from './bodies.js'
-import type { CredentialSource } from './credentials.js'
+import type { HiddenPlace } from './credentials.js'
 import { OptionsError, type AuthError } from './errors.js'
 import type { BodyWatch, Claim, Guard, GuardDefinition, Judgement, Principal } from './guard.js'
 import type { Decision } from './options.js'
@@ -49,7 +49,11 @@ export interface RequestState {
   judged: readonly Judged[]
   /** Of policies that passed. */
   passed: readonly Judged[]
-  principal: Principal
+  /** Proved by those that passed. */
+  tenant: string | undefined
+  subject: string | undefined
+  /** Made when a handler asks for it. */
+  auth: RequestAuth | undefined
   claims: readonly DueClaim[]
   /** Open until the body has been judged. */
   duties: readonly Duty[]
@@ -64,7 +68,7 @@ export interface RequestState {
   /** True once claims have been made and credentials hidden; a later claim comes too late. */
   committed: boolean
   /** Where credentials of the policies stand, also of alternatives that were not asked. */
-  sources: readonly CredentialSource[]
+  places: readonly HiddenPlace[]
   /** Guards whose credential was presented and that add headers to the answer. */
   announcing: readonly GuardDefinition[]
   refusal: AuthError | undefined
@@ -87,7 +91,7 @@ declare module 'fastify' {
 /** `null`: no policy has run yet. `late`: none had when claims were due, so a policy that still comes can make none. */
 type WithState = FastifyRequest & { [kState]?: RequestState | 'late' | null }
 
-export const anonymous: Principal = Object.freeze({ scopes: Object.freeze([]) })
+const anonymous: Principal = Object.freeze({ scopes: Object.freeze([]) })
 /** Shared by all requests: most have no claims and no duties. */
 export const none: readonly never[] = Object.freeze([])
 const nobody: RequestAuth = Object.freeze({ principal: anonymous, via: Object.freeze([]) })
@@ -115,6 +119,11 @@ export function stateAtCommit (request: FastifyRequest): RequestState | undefine
   return state
 }
 
+/** Whether the request's scope has `guard`. */
+export function isInScope (request: FastifyRequest): boolean {
+  return (request as WithState)[kState] !== undefined
+}
+
 /** The state of a request, begun if need be; `undefined` where the request's scope has no `guard`. */
 export function beginState (request: FastifyRequest): RequestState | undefined {
   const known = (request as WithState)[kState]
@@ -123,17 +132,22 @@ export function beginState (request: FastifyRequest): RequestState | undefined {
   const runtime = known === undefined ? undefined : runtimeOf(request.server)
   if (runtime === undefined) return undefined
   const state: RequestState = {
-    runtime, judged: none, passed: none, principal: anonymous, claims: none, duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, giveBack: undefined,
-    committed: isLate, sources: none, announcing: none, refusal: undefined
+    runtime, judged: none, passed: none, tenant: undefined, subject: undefined, auth: undefined, claims: none, duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, giveBack: undefined,
+    committed: isLate, places: none, announcing: none, refusal: undefined
   };
   (request as WithState)[kState] = state
   return state
 }
 
 export function authOf (request: FastifyRequest): RequestAuth {
-  const passed = passedOf(request)
-  if (passed.length === 0) return nobody
-  return Object.freeze({ principal: knownState(request)!.principal, via: Object.freeze(passed.map(({ definition }) => definition.name)) })
+  const state = knownState(request)
+  if (state === undefined || passedOf(request).length === 0) return nobody
+  return state.auth ??= Object.freeze({ principal: principalOf(state), via: Object.freeze(state.passed.map(({ definition }) => definition.name)) })
+}
+
+function principalOf ({ passed, tenant, subject }: RequestState): Principal {
+  const scopes = new Set(passed.flatMap(({ judgement }) => judgement.principal?.scopes ?? []))
+  return Object.freeze({ ...(tenant !== undefined && { tenant }), ...(subject !== undefined && { subject }), scopes: Object.freeze([...scopes]) })
 }
 
 /** Nothing is true of a refused request, whatever passed before. */

@@ -3,9 +3,9 @@
 import type { FastifyRequest } from 'fastify'
 import { WatchedBody } from './bodies.js'
 import { refusal, type AuthError } from './errors.js'
-import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
+import type { Claim, GuardDefinition, Judgement } from './guard.js'
 import type { GuardNode } from './policy.js'
-import { anonymous, none, type DueClaim, type Duty, type Judged, type RequestState } from './state.js'
+import { none, type DueClaim, type Duty, type Judged, type RequestState } from './state.js'
 
 /** A refusal is a value inside the composition, so that the way through a request goes straight; `undefined` has passed. */
 export type Verdict = AuthError | undefined
@@ -23,8 +23,8 @@ export class Trial {
   constructor (request: FastifyRequest, state: RequestState) {
     this.request = request
     this.state = state
-    this.tenant = state.principal.tenant
-    this.subject = state.principal.subject
+    this.tenant = state.tenant
+    this.subject = state.subject
   }
 
   /** What this registration answered before, in this policy or an earlier one. */
@@ -44,7 +44,7 @@ export class Trial {
     if (subject !== undefined && this.subject !== undefined && subject !== this.subject) return refusal('ERR_GUARD_PRINCIPAL_CONFLICT', { reason: 'subject' })
     this.tenant ??= tenant
     this.subject ??= subject
-    for (const claim of claims) if (!this.#isDue(definition, claim)) this.claims = [...this.claims, { claim, definition }]
+    for (let i = 0; i < claims.length; i++) if (!this.#isDue(definition, claims[i]!)) this.claims = withOne(this.claims, { claim: claims[i]!, definition })
     if (judgedBy(definition, this.passed) === undefined) this.passed = withOne(this.passed, judgedBy(definition, this.state.judged)!)
     return undefined
   }
@@ -62,7 +62,8 @@ export class Trial {
 
   /** A guard that is written twice claims once. */
   #isDue (definition: GuardDefinition, { store, key }: Claim): boolean {
-    return [...this.state.claims, ...this.claims].some((due) => due.definition === definition && due.claim.store === store && due.claim.key === key)
+    const isSame = (due: DueClaim): boolean => due.definition === definition && due.claim.store === store && due.claim.key === key
+    return this.state.claims.some(isSame) || this.claims.some(isSame)
   }
 
   /** The policy has passed: what it proved is now true of the request, its claims are due, and the body is watched. */
@@ -75,7 +76,7 @@ export class Trial {
       if (!body.watch(this.duties.flatMap(({ watches }) => watches))) return refusal('ERR_GUARD_STAGE_LATE', { reason: 'body-read-before' })
       state.duties = [...duties.filter(({ leaf }) => !this.duties.some((duty) => duty.leaf.definition === leaf.definition)), ...this.duties]
     }
-    if (this.claims.length > 0) state.claims = [...state.claims, ...this.claims]
+    if (this.claims.length > 0) state.claims = state.claims.length === 0 ? this.claims : [...state.claims, ...this.claims]
     this.settle()
     state.refusal = undefined
     return undefined
@@ -86,35 +87,21 @@ export class Trial {
     const { state } = this
     const fresh = state.passed.length === 0 ? this.passed : this.passed.filter(({ definition }) => judgedBy(definition, state.passed) === undefined)
     state.passed = state.passed.length === 0 ? fresh : [...state.passed, ...fresh]
-    state.principal = mergedPrincipal(state.passed, this.tenant, this.subject)
+    state.tenant = this.tenant
+    state.subject = this.subject
+    state.auth = undefined
   }
 }
 
-/** Most requests have one guard: what is made for each of them is made without closures and copies. */
+/**
+ * Most requests have one guard: what is made for each of them is made without closures and copies. Lists are gone through by
+ * index, because V8 makes an object for each step through a frozen one.
+ */
 function judgedBy (definition: GuardDefinition, list: readonly Judged[]): Judged | undefined {
-  for (const judged of list) if (judged.definition === definition) return judged
+  for (let i = 0; i < list.length; i++) if (list[i]!.definition === definition) return list[i]
   return undefined
 }
 
 function withOne<T> (list: readonly T[], one: T): readonly T[] {
   return list.length === 0 ? [one] : [...list, one]
-}
-
-function mergedPrincipal (passed: readonly Judged[], tenant: string | undefined, subject: string | undefined): Principal {
-  const alone = passed.length === 1 ? passed[0]!.judgement.principal : undefined
-  if (alone?.scopes !== undefined && isFrozenWhole(alone)) return alone as Principal
-  const scopes = passed.flatMap(({ judgement }) => judgement.principal?.scopes ?? [])
-  if (scopes.length === 0 && tenant === undefined && subject === undefined) return anonymous
-  return principalOf(tenant, subject, scopes.length === 0 ? anonymous.scopes : Object.freeze([...new Set(scopes)]))
-}
-
-/** Written out, because this is done for each request and objects of one shape are made fastest. */
-function principalOf (tenant: string | undefined, subject: string | undefined, scopes: readonly string[]): Principal {
-  if (subject === undefined) return Object.freeze(tenant === undefined ? { scopes } : { tenant, scopes })
-  return Object.freeze(tenant === undefined ? { subject, scopes } : { tenant, subject, scopes })
-}
-
-/** What one guard proved can be handed to handlers as it is, if nobody can change it. */
-function isFrozenWhole (principal: Partial<Principal>): boolean {
-  return Object.isFrozen(principal) && Object.isFrozen(principal.scopes)
 }

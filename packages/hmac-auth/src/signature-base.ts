@@ -80,18 +80,26 @@ const defaultPorts: Readonly<Record<string, string>> = { http: ':80', https: ':4
  * known, has parameters that it can't have, or comes twice
  */
 export function readSignatureInput (member: Member | undefined): SignatureInput {
-  if (member?.type !== 'inner-list' || member.items.length > maxComponents) throw invalid('components')
-  const components: Component[] = []
-  const distinct = new Set<string>()
-  let identifiers = ''
-  for (const item of member.items) {
-    const component = readComponent(item)
-    distinct.add(comparable(component))
-    components.push(component)
-    identifiers += identifiers === '' ? component.identifier : ` ${component.identifier}`
+  if (member?.type !== 'inner-list') throw invalid('components')
+  const { items, parameters } = member
+  let covered = coveredBy.get(items)
+  if (covered === undefined) {
+    covered = readComponents(items)
+    // A list that nobody can change is one that the parser remembers.
+    if (Object.isFrozen(items)) coveredBy.set(items, covered)
   }
-  if (distinct.size < components.length) throw invalid('components')
-  return { components, parameters: member.parameters, text: `(${identifiers})${serializeParameters(member.parameters)}` }
+  return { components: covered.components, parameters, text: covered.text + serializeParameters(parameters) }
+}
+
+interface Covered { readonly components: readonly Component[], readonly text: string }
+
+const coveredBy = new WeakMap<readonly Item[], Covered>()
+
+function readComponents (items: readonly Item[]): Covered {
+  if (items.length > maxComponents) throw invalid('components')
+  const components = items.map(readComponent)
+  if (new Set(components.map(comparable)).size < components.length) throw invalid('components')
+  return { components, text: `(${components.map(({ identifier }) => identifier).join(' ')})` }
 }
 
 /** True if a component is covered, written exactly so: `hasComponent(input, '"@method"')`. */

@@ -5,6 +5,7 @@
  * Several lines of one field are joined with `, ` before.
  */
 
+import { BoundedCache } from '@sallyport/guard'
 import { refusal } from './errors.js'
 
 /** One bare value (RFC 9651 section 3.3). Integers and decimals stay apart, because `1` and `1.0` are different texts. */
@@ -110,6 +111,10 @@ export function parseDictionary (text: string, options?: ParseOptions): Dictiona
   return members
 }
 
+/** Signers cover the same components again and again: what their lists hold is remembered, for so many of them. */
+const itemLists = new BoundedCache<readonly Item[]>(200)
+const longestRemembered = 512
+
 class FieldParser {
   readonly #text: string
   readonly #refusesRepeated: boolean
@@ -158,13 +163,32 @@ class FieldParser {
   }
 
   #innerList (): InnerList {
+    return { type: 'inner-list', items: this.#refusesRepeated ? this.#knownItems() : this.#items(), parameters: this.#parameters() }
+  }
+
+  /** What a text says depends on nothing but the text, up to the parenthesis that closed it. */
+  #knownItems (): readonly Item[] {
+    const start = this.#at
+    const end = this.#text.indexOf(')', start) + 1
+    const text = this.#text.slice(start, end)
+    const known = itemLists.get(text)
+    if (known !== undefined) {
+      this.#at = end
+      return known
+    }
+    const items = Object.freeze(this.#items())
+    if (this.#at === end && text.length <= longestRemembered) itemLists.set(text, items)
+    return items
+  }
+
+  #items (): Item[] {
     this.#expect(openParenthesis)
     const items: Item[] = []
     for (;;) {
       this.#skipSpaces()
       if (this.#peek() === closeParenthesis) {
         this.#at++
-        return { type: 'inner-list', items, parameters: this.#parameters() }
+        return items
       }
       items.push(this.item())
       const next = this.#peek()

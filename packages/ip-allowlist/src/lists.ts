@@ -84,18 +84,18 @@ function currentSet (list: AddressSet | NamedList | undefined, { live }: ListCon
 export function verifyAddress (address: ParsedAddress, lists: CompiledLists, whenMissing: 'deny' | 'allow'): void | Promise<void> {
   const denied = lists.deny?.()
   const allowed = lists.allow?.()
-  if (!isThenable(denied) && !isThenable(allowed)) return verifySets(address, { ...lists, denied, allowed, whenMissing })
-  return Promise.all([denied, allowed]).then(([deniedNow, allowedNow]) => verifySets(address, { ...lists, denied: deniedNow, allowed: allowedNow, whenMissing }))
+  if (!isThenable(denied) && !isThenable(allowed)) return verifySets(address, lists, { denied, allowed, whenMissing })
+  return Promise.all([denied, allowed]).then(([deniedNow, allowedNow]) => verifySets(address, lists, { denied: deniedNow, allowed: allowedNow, whenMissing }))
 }
 
 /** The lists of one moment. */
-interface CurrentLists extends CompiledLists {
+interface CurrentLists {
   readonly denied: AddressSet | undefined
   readonly allowed: AddressSet | undefined
   readonly whenMissing: 'deny' | 'allow'
 }
 
-function verifySets (address: ParsedAddress, { allow, deny, denied, allowed, whenMissing }: CurrentLists): void {
+function verifySets (address: ParsedAddress, { allow, deny }: CompiledLists, { denied, allowed, whenMissing }: CurrentLists): void {
   if (denied !== undefined && denied.hasParsed(address) !== false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'denied' })
   const isMissing = (deny !== undefined && denied === undefined) || (allow !== undefined && allowed === undefined)
   if (isMissing && whenMissing === 'deny') throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'list-missing' })

@@ -1,8 +1,9 @@
 /** The Fastify side of ip-allowlist. */
 
-import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsync } from 'fastify'
 import {
-  askResolver, assertForwardingIsSafe, guardPluginOf, isThenable, OptionReader, type AuthError, type Guard, type GuardContext, type Requirement
+  askResolver, assertForwardingIsSafe, BoundedCache, guardPluginOf, isThenable, OptionReader, type AuthError, type Guard, type GuardContext,
+  type Judgement, type Requirement
 } from '@sallyport/guard'
 import { familyOf, formatAddress, owner, parseAddress, type Family, type ParsedAddress } from './address.js'
 import { refusal } from './errors.js'
@@ -52,11 +53,10 @@ export const ipAllowlist: FastifyPluginAsync<IpAllowlistOptions> = guardPluginOf
       missing: () => refusal('ERR_IP_ALLOWLIST_ADDRESS_UNKNOWN', { reason: 'no-address' }),
       isPresented: () => false,
       judge (request) {
-        const address = readAddress(request, source)
-        if (families?.includes(familyOf(address)) === false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'family' })
-        const identity = { identity: Object.freeze({ address: formatAddress(address), family: familyOf(address) }) }
-        const verdict = verifyAddress(address, lists, 'deny')
-        return isThenable(verdict) ? verdict.then(() => identity) : identity
+        const caller = readCaller(source === 'request' ? request.ip : request.raw.socket.remoteAddress)
+        if (families?.includes(caller.identity.family) === false) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'family' })
+        const verdict = verifyAddress(caller.parsed, lists, 'deny')
+        return isThenable(verdict) ? verdict.then(() => caller) : caller
       },
       requirementNames: ['list'],
       requirement: (given) => listRequirement(given, options),
@@ -71,12 +71,25 @@ function namesIn ({ lists, tenants }: ResolvedOptions): readonly string[] {
   return known.flatMap(({ names }) => names)
 }
 
-function readAddress (request: FastifyRequest, source: 'request' | 'socket'): ParsedAddress {
-  const text: unknown = source === 'request' ? request.ip : request.raw.socket.remoteAddress
-  if (text === undefined) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_UNKNOWN', { reason: 'no-address' })
-  const address = parseAddress(text)
-  if (address === undefined) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_UNKNOWN', { reason: 'no-literal' })
-  return address
+/** An address as guard is told of it, and as lists are asked for it. */
+interface Caller extends Judgement<IpAllowlistIdentity> {
+  readonly parsed: ParsedAddress
+}
+
+/** The longest IP literal has 45 characters; a zone id may follow. */
+const LONGEST_REMEMBERED = 64
+/** Callers come from the same addresses again and again: how these are read is remembered, and nothing of what lists say of them. */
+const callers = new BoundedCache<Caller>(1_000)
+
+function readCaller (text: unknown): Caller {
+  if (typeof text !== 'string') throw refusal('ERR_IP_ALLOWLIST_ADDRESS_UNKNOWN', { reason: text === undefined ? 'no-address' : 'no-literal' })
+  const known = callers.get(text)
+  if (known !== undefined) return known
+  const parsed = parseAddress(text)
+  if (parsed === undefined) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_UNKNOWN', { reason: 'no-literal' })
+  const caller = Object.freeze({ identity: Object.freeze({ address: formatAddress(parsed), family: familyOf(parsed) }), parsed: Object.freeze({ ...parsed, words: Object.freeze(parsed.words) }) })
+  if (text.length <= LONGEST_REMEMBERED) callers.set(text, caller)
+  return caller
 }
 
 /** `require({ list })`: the address must be on this list too. */
@@ -87,7 +100,7 @@ function listRequirement (given: OptionReader, { context }: ResolvedOptions): Re
   const lists = resolveLists(new OptionReader(owner, { allow: { list } }, listNames), context)
   return {
     description: `list: ${list}`,
-    judge: ({ identity }) => verifyAddress(parseAddress(identity.address)!, lists, 'deny')
+    judge: (judgement) => verifyAddress((judgement as Caller).parsed, lists, 'deny')
   }
 }
 
@@ -101,9 +114,9 @@ function tenantRequirement (options: ResolvedOptions): Requirement<IpAllowlistId
   return {
     description: `tenant lists (${tenantWithoutList} without)`,
     needsTenant: true,
-    judge ({ identity }, { tenant }) {
+    judge (judgement, { tenant }) {
       if (tenant === undefined) throw refusal('ERR_IP_ALLOWLIST_ADDRESS_DENIED', { reason: 'tenant-missing' })
-      const address = parseAddress(identity.address)!
+      const address = (judgement as Caller).parsed
       if (typeof tenants !== 'function') return verify(address, tenants!.get(tenant))
       return askResolver(() => tenants(tenant), (answer) => verify(address, compile(answer)), unreadable) as void | Promise<void>
     }

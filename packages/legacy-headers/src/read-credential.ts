@@ -50,12 +50,7 @@ export function isAccessToken (text: string): boolean {
 export function createCredentialReader ({ tenantNames, tokenNames, isTenant }: CredentialReaderOptions): CredentialReader {
   const allNames = [...tenantNames, ...tokenNames]
   return {
-    isPresented (request) {
-      for (const name of allNames) {
-        if (headerValues(request, name).length > 0) return true
-      }
-      return false
-    },
+    isPresented: ({ raw: { rawHeaders } }) => nextOf(allNames, rawHeaders, 0) < rawHeaders.length,
     readCredential (request) {
       const tenant = readHalf(request, tenantNames)
       const token = readHalf(request, tokenNames)
@@ -69,17 +64,26 @@ export function createCredentialReader ({ tenantNames, tokenNames, isTenant }: C
 }
 
 /** The same value twice is refused as well: who could add a second line could have changed the first. */
-function readHalf (request: FastifyRequest, names: readonly string[]): string | undefined {
-  let found: string | undefined
-  for (const name of names) {
-    const values = headerValues(request, name)
-    if (values.length === 0) continue
-    if (values.length > 1) throw ambiguous('header-repeated')
-    if (found !== undefined) throw ambiguous('header-in-both-spellings')
-    found = values[0]!
-  }
-  if (found?.includes(',') === true) throw ambiguous('header-joined')
-  return found
+function readHalf ({ raw: { rawHeaders } }: FastifyRequest, names: readonly string[]): string | undefined {
+  const at = nextOf(names, rawHeaders, 0)
+  if (at >= rawHeaders.length) return undefined
+  const again = nextOf(names, rawHeaders, at + 2)
+  if (again < rawHeaders.length) throw ambiguous(rawHeaders[at]!.toLowerCase() === rawHeaders[again]!.toLowerCase() ? 'header-repeated' : 'header-in-both-spellings')
+  const value = rawHeaders[at + 1]!
+  if (value.includes(',')) throw ambiguous('header-joined')
+  return value
+}
+
+/** Where the next field line of one of these names stands, names and values in turn; the length where there is none. */
+function nextOf (names: readonly string[], rawHeaders: readonly string[], from: number): number {
+  let at = from
+  while (at < rawHeaders.length && !isOneOf(names, rawHeaders[at]!)) at += 2
+  return at
+}
+
+function isOneOf (names: readonly string[], candidate: string): boolean {
+  for (let i = 0; i < names.length; i++) if (candidate.length === names[i]!.length && candidate.toLowerCase() === names[i]) return true
+  return false
 }
 
 function ambiguous (reason: LegacyHeadersReason) {

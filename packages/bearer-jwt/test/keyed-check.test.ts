@@ -1,0 +1,67 @@
+import { createHmac, createSecretKey, type KeyObject } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { createKeyedCheck, type LibraryKey } from '../src/private-jwt.js'
+import { claims, hmacToken, otherSecret, secret } from './fixtures/tokens.js'
+
+const right = hmacToken(claims)
+const wrong = hmacToken(claims, otherSecret)
+
+/** A key that counts how often its bytes are asked for: once to be used, once more when it gets a check of its own. */
+function countedKey (bytes: Uint8Array | string): LibraryKey & { readonly exports: () => number } {
+  const key = createSecretKey(Buffer.from(bytes))
+  let exports = 0
+  const counted = { type: 'secret', export: () => { exports++; return key.export() } } as unknown as KeyObject
+  return { key: counted, algorithm: 'HS256', exports: () => exports }
+}
+
+/** How many HMACs have been computed since it was asked last. */
+function countMacs (): () => number {
+  const prototype = Object.getPrototypeOf(createHmac('sha256', 'x')) as { digest: (...args: unknown[]) => unknown }
+  const { digest } = prototype
+  let count = 0
+  prototype.digest = function (...args) { count++; return digest.apply(this, args) }
+  t.teardown(() => { prototype.digest = digest })
+  return () => {
+    const counted = count
+    count = 0
+    return counted
+  }
+}
+
+const macs = countMacs()
+
+t.test('a secret in steady use gets a check of its own, as strict as before', async (t) => {
+  const check = await createKeyedCheck(['HS256'])
+  const key = countedKey(secret)
+  macs()
+  const judge = (title: string): void => {
+    t.match(check(right, key), { sub: claims.sub }, title)
+    t.equal(macs(), 1, `${title}: one check`)
+    t.equal(check(wrong, key), undefined, title)
+    t.equal(macs(), 2, `${title}: a wrong signature takes two, of either kind`)
+  }
+  judge('at first')
+  for (let i = 0; i < 998; i++) check(right, key)
+  for (let i = 0; i < 100; i++) check(wrong, key)
+  await sleep(50)
+  t.equal(key.exports(), 1, 'wrong signatures don\'t count')
+  check(right, key)
+  for (let tries = 0; key.exports() < 2 && tries < 100; tries++) await sleep(20)
+  t.equal(key.exports(), 2)
+  await sleep(200)
+  macs()
+  judge('in steady use')
+  const other = countedKey(otherSecret)
+  t.match(check(wrong, other), { sub: claims.sub }, 'another key has a check of its own')
+  t.equal(check(right, other), undefined)
+})
+
+t.test('no more than a hundred secrets get one', async (t) => {
+  const check = await createKeyedCheck(['HS256'])
+  const keys = Array.from({ length: 102 }, () => countedKey(secret))
+  for (const key of keys) for (let i = 0; i < 1_000; i++) check(right, key)
+  for (let tries = 0; keys.filter((key) => key.exports() === 2).length < 100 && tries < 500; tries++) await sleep(20)
+  await sleep(100)
+  t.equal(keys.filter((key) => key.exports() === 2).length, 100)
+})
