@@ -366,7 +366,9 @@ t.test('spends as much on an unknown key as on a wrong signature', async (t) => 
         counted.push(checks())
       }
       t.same(decisions.map(({ reason }) => reason), ['signature', 'unknown-key'])
-      t.same(counted, [1, 1], `${algorithm}, ${typeof each}`)
+      // A resolver's secret may have two kinds of checks, and a wrong signature takes both.
+      const expected = algorithm === 'HS256' && typeof each === 'function' ? 2 : 1
+      t.same(counted, [expected, expected], `${algorithm}, ${typeof each}`)
     }
   }
 })
