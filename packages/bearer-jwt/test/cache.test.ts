@@ -1,29 +1,16 @@
-import { createHmac, generateKeyPairSync } from 'node:crypto'
+import { generateKeyPairSync } from 'node:crypto'
 import { allOf, anyOf, identityOf, type Policy } from '@sallyport/guard'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { CompactEncrypt } from 'jose'
 import t, { type Test } from 'tap'
 import { bearerJwt, remoteJwks, type BearerJwtOptions, type KeyAnswer, type RevocableToken } from '../src/index.js'
 import { isRefused, testApp, validOptions } from './fixtures/app.js'
+import { countMacs } from './fixtures/macs.js'
 import { claims, encode, hmacToken, NOW, otherSecret, p256, rsa, secret, signedToken } from './fixtures/tokens.js'
 
 const invalid = 'ERR_BEARER_JWT_TOKEN_INVALID'
 const expired = 'ERR_BEARER_JWT_TOKEN_EXPIRED'
 const far = { sub: 'alice', exp: NOW + 100_000 }
-
-/** How many HMACs have been computed since it was asked last: the library under the plugin takes one for each signature it checks. */
-function countSignatureChecks (t: Test): () => number {
-  const prototype = Object.getPrototypeOf(createHmac('sha256', 'x')) as { digest: (...args: unknown[]) => unknown }
-  const { digest } = prototype
-  let count = 0
-  prototype.digest = function (...args) { count++; return digest.apply(this, args) }
-  t.teardown(() => { prototype.digest = digest })
-  return () => {
-    const counted = count
-    count = 0
-    return counted
-  }
-}
 
 /** A clock in seconds that a test moves. */
 function movedClock (): { now: number, clock: () => number } {
@@ -45,7 +32,7 @@ t.test('checks no signature for the third time, whatever routes ask of the token
   const token = hmacToken({ ...claims, company_id: 1, scope: 'a' })
   const ask = (url: string, text = token) => app.inject({ url, headers: { authorization: `Bearer ${text}` } })
   await app.ready()
-  const checks = countSignatureChecks(t)
+  const checks = countMacs(t)
   for (const time of ['first', 'second']) {
     t.equal((await ask('/plain')).statusCode, 200)
     t.equal(checks(), 1, `the ${time} time`)
@@ -67,7 +54,7 @@ t.test('judges the time of a known token on every request', async (t) => {
   for (const [title, given, options, moments] of cases) {
     const moved = movedClock()
     const { send } = await testApp(t, { clock: moved.clock, ...options })
-    const checks = countSignatureChecks(t)
+    const checks = countMacs(t)
     const token = hmacToken(given)
     for (let use = 0; use < 2; use++) t.equal((await send(token)).statusCode, 200)
     checks()
@@ -88,7 +75,7 @@ t.test('remembers no refusal: what was refused is judged anew', async (t) => {
   isRefused(t, await send(early), expired)
   moved.now = NOW + 5
   t.equal((await send(early)).statusCode, 200)
-  const checks = countSignatureChecks(t)
+  const checks = countMacs(t)
   for (const wrong of [hmacToken(claims, otherSecret), hmacToken(claims, otherSecret)]) isRefused(t, await send(wrong), invalid)
   t.equal(checks(), 4, 'two for making them, two for refusing them')
 })
@@ -148,7 +135,7 @@ t.test('asks a resolver as often as keyCacheSeconds says', async (t) => {
 
 t.test('believes a known token while the resolver gives its key, in whatever object', async (t) => {
   const { send, moved, answers } = await resolvedApp(t)
-  const checks = countSignatureChecks(t)
+  const checks = countMacs(t)
   for (let use = 0; use < 2; use++) t.equal((await send(ofTenant)).statusCode, 200)
   t.equal(checks(), 2)
   answers.key = [{ key: otherSecret, id: 'other' }, { key: Buffer.from(secret), id: 'first' }]
@@ -405,7 +392,7 @@ t.test('remembers nothing with cacheEntries: 0, else half of it at the least and
   const tokens = ['a', 'b', 'c', 'd', 'e', 'f'].map((jti) => hmacToken({ ...claims, jti }))
   for (const [cacheEntries, again] of [[0, 6], [2, 4], [12, 0], [undefined, 0]] as const) {
     const { send } = await testApp(t, cacheEntries === undefined ? {} : { cacheEntries })
-    const checks = countSignatureChecks(t)
+    const checks = countMacs(t)
     for (const token of tokens) {
       t.equal((await send(token)).statusCode, 200)
       t.equal((await send(token)).statusCode, 200)

@@ -1,7 +1,8 @@
-import { createHmac, createSecretKey, type KeyObject } from 'node:crypto'
+import { createSecretKey, type KeyObject } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { createKeyedCheck, type LibraryKey } from '../src/private-jwt.js'
+import { countMacs } from './fixtures/macs.js'
 import { claims, hmacToken, otherSecret, secret } from './fixtures/tokens.js'
 
 const right = hmacToken(claims)
@@ -15,21 +16,7 @@ function countedKey (bytes: Uint8Array | string): LibraryKey & { readonly export
   return { key: counted, algorithm: 'HS256', exports: () => exports }
 }
 
-/** How many HMACs have been computed since it was asked last. */
-function countMacs (): () => number {
-  const prototype = Object.getPrototypeOf(createHmac('sha256', 'x')) as { digest: (...args: unknown[]) => unknown }
-  const { digest } = prototype
-  let count = 0
-  prototype.digest = function (...args) { count++; return digest.apply(this, args) }
-  t.teardown(() => { prototype.digest = digest })
-  return () => {
-    const counted = count
-    count = 0
-    return counted
-  }
-}
-
-const macs = countMacs()
+const macs = countMacs(t)
 
 t.test('a secret in steady use gets a check of its own, as strict as before', async (t) => {
   const check = await createKeyedCheck(['HS256'])

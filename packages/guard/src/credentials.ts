@@ -1,7 +1,7 @@
 /** Where credentials stand in a request: reading every value of a header, and hiding what has been judged. */
 
 import type { FastifyRequest } from 'fastify'
-import { addHeader, removeHeader, type IsOurs } from './header-views.js'
+import { addHeader, removeHeader, valuesOf, type IsOurs } from './header-views.js'
 
 /** One place that a guard reads a credential from. Names are compared without case. */
 export type CredentialSource
@@ -11,19 +11,8 @@ export type CredentialSource
 
 /** Every value of a header as it came, one for each field line; `name` in lower case. Node joins or drops repeats, this does not. */
 export function headerValues (request: FastifyRequest, name: string): readonly string[] {
-  const raw = request.raw.rawHeaders
-  let found: string[] | undefined
-  for (let i = 0; i < raw.length; i += 2) {
-    const candidate = raw[i]!
-    if (candidate.length === name.length && (candidate === name || candidate.toLowerCase() === name)) {
-      if (found === undefined) found = [raw[i + 1]!]
-      else found.push(raw[i + 1]!)
-    }
-  }
-  return found ?? none
+  return valuesOf(request.raw.rawHeaders, name)
 }
-
-const none: readonly string[] = Object.freeze([])
 
 /** True if two guards could judge the same credential: the same cookie, or the same header with the same scheme or with none. */
 export function sharesSource (a: CredentialSource, b: CredentialSource): boolean {

@@ -57,7 +57,8 @@ export function addHeader (raw: IncomingMessage, name: string, value: string): v
 
 const none: readonly string[] = Object.freeze([])
 
-function valuesOf (lines: readonly string[], name: string): readonly string[] {
+/** The values of one header, a line each; `name` in lower case. */
+export function valuesOf (lines: readonly string[], name: string): readonly string[] {
   let found: string[] | undefined
   for (let i = 0; i < lines.length; i += 2) {
     if (!isNamed(lines[i]!, name)) continue
