@@ -7,6 +7,7 @@ import { KeyObject, createPrivateKey, createSecretKey, type JsonWebKey } from 'n
 import { isLive, OptionReader, readLifetime, type AuthError, type Lifetime, type LifetimeMs } from '@sallyport/guard'
 import { CompactEncrypt, compactDecrypt } from 'jose'
 import { refusal } from './errors.js'
+import { isSameKey } from './keys.js'
 import { isBase64Url, parseSegment } from './parse-token.js'
 
 /** Key management offered here (RFC 7518 section 4.1); RSA1_5, PBES2 and the rest are not. */
@@ -211,12 +212,8 @@ export interface SealingKey {
 /** True while the key that opened a token would be taken again; a list that changed may hold it in a new object. */
 export function isOpeningKey (opened: OpeningKey, { keys }: ResolvedEncryption, nowMs: number): boolean {
   const current = keys()
-  for (let i = 0; i < current.length; i++) if (isLive(current[i]!, nowMs) && isSame(current[i]!, opened)) return true
+  for (let i = 0; i < current.length; i++) if (isLive(current[i]!, nowMs) && isSameKey(current[i]!, opened)) return true
   return false
-}
-
-function isSame (one: OpeningKey, other: OpeningKey): boolean {
-  return one === other || (one.algorithm === other.algorithm && one.id === other.id && one.key.equals(other.key))
 }
 
 /** Encrypts a signed token: JWE(JWS), `cty: JWT` (RFC 7519 section 5.2). */

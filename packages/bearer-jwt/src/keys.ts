@@ -36,10 +36,12 @@ export interface TrustedKey extends LifetimeMs {
   readonly key: KeyObject
 }
 
-/** A resolver may give the same key in a new object each time. */
-export function isSameKey (one: TrustedKey, other: TrustedKey): boolean {
+/** Whoever gives keys may give the same one in a new object each time. */
+export function isSameKey (one: NamedKey, other: NamedKey): boolean {
   return one === other || (one.algorithm === other.algorithm && one.id === other.id && one.key.equals(other.key))
 }
+
+interface NamedKey { readonly id: string | undefined, readonly algorithm: string, readonly key: KeyObject }
 
 const curveAlgorithms: Readonly<Record<string, Algorithm>> = { prime256v1: 'ES256', secp384r1: 'ES384', secp521r1: 'ES512' }
 const secretBytes: Readonly<Record<string, number>> = { HS256: 32, HS384: 48, HS512: 64 }

@@ -56,28 +56,23 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
 
   function verifyToken (token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
     if (options.cacheEntries === 0) return verifyNew(token, nowMs)
-    if (seen?.has(token) === false) return verifyFirst(seen, token, nowMs)
+    if (seen?.has(token) === false) return verifyAndNote(token, nowMs, () => { seen.add(token) })
     const place = hash('sha256', token, 'binary')
     const known = cache.get(place)
     return known === undefined ? verifyAndRemember(token, place, nowMs) : verifyKnown(known, token, place, nowMs)
   }
 
-  function verifyFirst (others: SeenTokens, token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
-    const note = (verified: VerifiedToken): VerifiedToken => {
-      others.add(token)
+  function verifyAndNote (token: string, nowMs: number, note: (verified: VerifiedToken) => void): VerifiedToken | Promise<VerifiedToken> {
+    const noted = (verified: VerifiedToken): VerifiedToken => {
+      note(verified)
       return verified
     }
     const verified = verifyNew(token, nowMs)
-    return verified instanceof Promise ? verified.then(note) : note(verified)
+    return verified instanceof Promise ? verified.then(noted) : noted(verified)
   }
 
   function verifyAndRemember (token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
-    const remember = (verified: VerifiedToken): VerifiedToken => {
-      cache.set(place, verified)
-      return verified
-    }
-    const verified = verifyNew(token, nowMs)
-    return verified instanceof Promise ? verified.then(remember) : remember(verified)
+    return verifyAndNote(token, nowMs, (verified) => { cache.set(place, verified) })
   }
 
   /** The cryptography stands as long as its keys do. */

@@ -84,8 +84,8 @@ function isNamed (candidate: string, name: string): boolean {
 }
 
 /**
- * Node keeps its views, and the number of lines to make them of, under symbols. With them, headers that nobody has asked for
- * need not be made only to take one out: half of what hiding a credential would cost.
+ * Node keeps its views, and the number of lines to make them of, under symbols. With them, a view that nobody has asked for need
+ * not be made only to take one header out.
  */
 interface Marks { readonly headers: symbol, readonly count: symbol, readonly distinct: symbol }
 
