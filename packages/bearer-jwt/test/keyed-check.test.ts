@@ -1,6 +1,8 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import type { JwtKey } from '../src/index.js'
+import { createResolvedSource } from '../src/key-source.js'
 import { createKeyedCheck, type LibraryKey } from '../src/private-jwt.js'
 import { countMacs } from './fixtures/macs.js'
 import { claims, hmacToken, otherSecret, secret } from './fixtures/tokens.js'
@@ -51,4 +53,21 @@ t.test('no more than a hundred secrets get one', async (t) => {
   for (let tries = 0; keys.filter((key) => key.exports() === 2).length < 100 && tries < 500; tries++) await sleep(20)
   await sleep(100)
   t.equal(keys.filter((key) => key.exports() === 2).length, 100)
+})
+
+t.test('a key that a resolver gives again stays the object that it was, unless something of it changed', async (t) => {
+  let given: JwtKey = { key: secret, id: 'a' }
+  const source = await createResolvedSource(() => given, { owner: 'test', path: '', shortSecrets: undefined, algorithms: ['HS256'] }, 1)
+  const hints = { algorithm: 'HS256', keyId: undefined, issuer: undefined, tenant: '7' } as const
+  let now = 0
+  const next = async () => (await source.find(hints, now += 2_000))[0]
+  const first = await next()
+  given = { key: Buffer.from(secret), id: 'a' }
+  t.equal(await next(), first, 'the same bytes in other objects')
+  for (const changed of [{ key: otherSecret, id: 'a' }, { key: secret, id: 'b' }, { key: secret, id: 'a', notAfter: new Date(9_000) }, { key: secret, id: 'a', notBefore: new Date(0) }]) {
+    given = { key: secret, id: 'a' }
+    const before = await next()
+    given = changed
+    t.not(await next(), before, Object.keys(changed).join(' '))
+  }
 })

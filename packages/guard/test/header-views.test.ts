@@ -90,6 +90,17 @@ t.test('takes a header out of a message that is not Node\'s own', async (t) => {
   t.same(raw, { rawHeaders: ['Host', 'a', 'Accept', '*/*'], headers: { host: 'a' } })
 })
 
+t.test('takes out what somebody put into headers by hand, if it is ours', async (t) => {
+  for (const [value, kept] of [['Bearer one', undefined], ['Basic one', 'Basic one']] as const) {
+    for (const given of [[], ['Authorization', 'Basic two']]) {
+      const raw = message(['Host', 'a', ...given])
+      raw.headers['authorization'] = value
+      removeHeader(raw, 'authorization', (text) => String(text).startsWith('Bearer'))
+      t.equal(raw.headers['authorization'], kept, `${value} over ${String(given[1])}`)
+    }
+  }
+})
+
 t.test('Node keeps its views where they are looked for', async (t) => {
   const raw = message()
   void raw.headersDistinct

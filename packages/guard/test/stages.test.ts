@@ -315,6 +315,19 @@ t.test('identityOf gives what a guard of this route proved, and throws for any o
   t.same((await app.inject({ url: '/acme', headers: { 'x-alpha': 'tenant:acme' } })).json(), { name: 'alpha', value: 'tenant:acme' })
 })
 
+t.test('what a guard changes after its judgement changes nothing', async (t) => {
+  const app = await guardedApp(t)
+  const [scopes, principal] = [['a'], { tenant: 'acme', scopes: ['b'] }]
+  const alpha = keyGuard('alpha', { judge: () => ({ identity: {}, principal: { scopes } }) })
+  const beta = keyGuard('beta', { proves: ['tenant'], judge: () => ({ identity: {}, principal }) })
+  app.get('/', { onRequest: allOf(alpha, beta, { sharedKey: true }) }, (request) => {
+    scopes.push('admin')
+    Object.assign(principal, { tenant: 'other', scopes: ['admin'] })
+    return request.auth.principal
+  })
+  t.same((await app.inject({ url: '/', headers: { 'x-alpha': 'x', 'x-beta': 'x' } })).json(), { tenant: 'acme', scopes: ['a', 'b'] })
+})
+
 t.test('scopes of several guards are joined, each once', async (t) => {
   const app = await guardedApp(t)
   app.get('/', { onRequest: allOf(keyGuard('alpha'), keyGuard('beta')) }, (request) => request.auth.principal.scopes)
