@@ -96,11 +96,11 @@ const failures: Readonly<Record<string, IssuerAnswer>> = {
 
 t.test('is unavailable while keys can\'t be fetched, and recovers by itself', async (t) => {
   for (const [title, answer] of Object.entries(failures)) {
-    const { send, issuer, moved, decisions, handlerRuns } = await remoteApp(t, { fetchTimeoutMs: 100 })
+    const { send, issuer, moved, decisions, handlerRuns } = await remoteApp(t, { fetchTimeoutMs: 500 })
     issuer.answer = answer
     const startedAt = performance.now()
     for (let i = 0; i < 3; i++) isRefused(t, await send(rsaToken()), unavailable, title)
-    t.ok(performance.now() - startedAt < 1_000, `${title}: within the time limit`)
+    t.ok(performance.now() - startedAt < 3_000, `${title}: within the time limit`)
     t.same([decisions.at(-1)?.reason, decisions.at(-1)?.cause instanceof Error], ['key-set', true], title)
     t.same(issuer.requests.splice(0), ['/keys'], `${title}: one request in a cooldown, and none elsewhere`)
     t.equal(handlerRuns(), 0)
