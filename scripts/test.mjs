@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
-const turbo = ['--no-install', 'turbo', 'run', 'test', '--continue', '--output-logs=full', '--log-order=grouped', '--ui=stream', ...process.argv.slice(2)]
+const turbo = ['--no-install', 'turbo', 'run', 'test', '--continue', '--concurrency=3', '--output-logs=full', '--log-order=grouped', '--ui=stream', ...process.argv.slice(2)]
 const run = spawn('npx', turbo, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, NO_COLOR: '1', TURBO_TELEMETRY_DISABLED: '1' } })
 
 /** What tap says of one package: its own lines, and the counts of its closing line. */
