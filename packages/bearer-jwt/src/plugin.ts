@@ -1,7 +1,7 @@
 /** The Fastify side of bearer-jwt. */
 
 import type { FastifyPluginAsync } from 'fastify'
-import { askResolver, challenge, guardPluginOf, type Guard, type GuardContext } from '@sallyport/guard'
+import { challenge, guardPluginOf, isThenable, type AuthError, type Guard, type GuardContext } from '@sallyport/guard'
 import { refusal } from './errors.js'
 import { optionNames, resolveOptions, type BearerJwtOptions, type ResolvedOptions } from './options.js'
 import type { JwtClaims } from './parse-token.js'
@@ -35,7 +35,7 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
     const { revocations } = options
     const judge = (found: VerifiedToken): VerifiedToken | Promise<VerifiedToken> => revocations === undefined ? found : ifNotRevoked(found, revocations)
     const where = headerParameter(options)
-    const tokensOf = createTokenFinder(options.sources)
+    const tokenOf = createTokenFinder(options.sources)
     return {
       credentials: options.sources,
       proves: [...(options.tenant === undefined ? [] : ['tenant' as const]), ...(options.subject === undefined ? [] : ['subject' as const])],
@@ -46,9 +46,9 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
       },
       notes: notesOf(options),
       missing: () => refusal('ERR_BEARER_JWT_TOKEN_MISSING'),
-      isPresented: (request) => tokensOf(request).length > 0,
+      isPresented: (request) => tokenOf(request) !== undefined,
       judge (request) {
-        const token = readToken(tokensOf(request), options.maxTokenBytes)
+        const token = readToken(tokenOf(request), options.maxTokenBytes)
         const found = verifyToken(token, clock())
         return found instanceof Promise ? found.then(judge) : judge(found)
       },
@@ -66,11 +66,23 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
 
 /** A revoked token is refused; where nobody can tell, the request is unavailable. */
 function ifNotRevoked (found: VerifiedToken, list: RevocationList): VerifiedToken | Promise<VerifiedToken> {
-  const { id, family, dates, identity: { tenant } } = found
-  return askResolver(() => list.isRevoked({ id, family, tenant, issuedAt: dates.iat }), (isRevoked) => {
-    if (isRevoked !== false) throw refusal('ERR_BEARER_JWT_TOKEN_REVOKED')
-    return found
-  }, (cause) => refusal('ERR_BEARER_JWT_STATE_UNAVAILABLE', { cause, retryAfterSeconds: 1 }))
+  let isRevoked
+  try {
+    isRevoked = list.isRevoked(found.revocable)
+  } catch (cause) {
+    throw unknowable(cause)
+  }
+  if (!isThenable(isRevoked)) return unlessRevoked(found, isRevoked)
+  return Promise.resolve(isRevoked).then((later) => unlessRevoked(found, later), (cause: unknown) => { throw unknowable(cause) })
+}
+
+function unlessRevoked (found: VerifiedToken, isRevoked: boolean): VerifiedToken {
+  if (isRevoked !== false) throw refusal('ERR_BEARER_JWT_TOKEN_REVOKED')
+  return found
+}
+
+function unknowable (cause: unknown): AuthError {
+  return refusal('ERR_BEARER_JWT_STATE_UNAVAILABLE', { cause, retryAfterSeconds: 1 })
 }
 
 /** Says in the challenge where the token belongs, if not in `Authorization`. */

@@ -1,7 +1,7 @@
 /** Finds the token in a request: exactly one, in exactly one place. */
 
 import type { FastifyRequest } from 'fastify'
-import { headerValues } from '@sallyport/guard'
+import { headerValues, startsWithScheme } from '@sallyport/guard'
 import { refusal } from './errors.js'
 
 /** Where a token may stand. */
@@ -13,84 +13,71 @@ export type TokenSource
   /** A cookie by its exact name. */
     | { readonly cookie: string }
 
+/** More than one token, or more than one field line where one stands. */
+const several = Symbol('several tokens')
+
+/** What a request holds: no token, one, or several. */
+export type FoundToken = string | typeof several | undefined
+
 /**
- * Finds every token in the sources, as texts; a header without the right scheme holds none. Guard asks whether there is one
- * and then what it is, right after each other, so the answer for the last request is kept until it is asked for again.
+ * Finds the token in the sources; a header without the right scheme holds none. Guard asks whether there is one and then what
+ * it is, right after each other, so the answer for the last request is kept until it is asked for again.
  */
-export function createTokenFinder (sources: readonly TokenSource[]): (request: FastifyRequest) => readonly string[] {
+export function createTokenFinder (sources: readonly TokenSource[]): (request: FastifyRequest) => FoundToken {
   let last: FastifyRequest | undefined
-  let found: readonly string[] = none
-  return function tokensOf (request) {
+  let found: FoundToken
+  return function tokenOf (request) {
     if (last !== request) {
       last = request
-      found = findTokens(request, sources)
+      found = findToken(request, sources)
       return found
     }
     last = undefined
     const known = found
-    found = none
+    found = undefined
     return known
   }
 }
 
-const none: readonly string[] = Object.freeze([])
-
-function findTokens (request: FastifyRequest, sources: readonly TokenSource[]): readonly string[] {
-  if (sources.length === 1) return tokensIn(request, sources[0]!)
-  return sources.flatMap((source) => tokensIn(request, source))
-}
-
-/** The one token. Throws if it is empty, too long, repeated or joined with another, or presented in two places. */
-export function readToken (tokens: readonly string[], maxTokenBytes: number): string {
-  const [token] = tokens
-  if (tokens.length !== 1) throw refusal('ERR_BEARER_JWT_TOKEN_AMBIGUOUS')
-  if (token === undefined || token === '' || token.length > maxTokenBytes) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'malformed' })
-  return token
-}
-
-function tokensIn (request: FastifyRequest, source: TokenSource): readonly string[] {
-  if ('cookie' in source) return cookieValues(request, source.cookie)
-  const values = headerValues(request, source.header)
-  return 'scheme' in source ? afterSchemes(values, source.scheme) : values
-}
-
-function afterSchemes (values: readonly string[], scheme: string): readonly string[] {
-  if (values.length === 0) return none
-  if (values.length === 1) {
-    const token = afterScheme(values[0]!, scheme)
-    return token === undefined ? none : [token]
+function findToken (request: FastifyRequest, sources: readonly TokenSource[]): FoundToken {
+  let found = tokenIn(request, sources[0]!)
+  for (let i = 1; i < sources.length; i++) {
+    const other = tokenIn(request, sources[i]!)
+    if (other !== undefined) found = found === undefined ? other : several
   }
-  const tokens = values.map((value) => afterScheme(value, scheme))
+  return found
+}
+
+/** The one token. Throws if there are several, or if it is empty or too long. */
+export function readToken (found: FoundToken, maxTokenBytes: number): string {
+  if (found === several) throw refusal('ERR_BEARER_JWT_TOKEN_AMBIGUOUS')
+  if (found === undefined || found === '' || found.length > maxTokenBytes) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'malformed' })
+  return found
+}
+
+function tokenIn (request: FastifyRequest, source: TokenSource): FoundToken {
+  if ('cookie' in source) return onlyOne(cookieValues(request, source.cookie))
+  const values = headerValues(request, source.header)
+  if (!('scheme' in source)) return onlyOne(values)
+  if (values.length < 2) return values.length === 0 ? undefined : afterScheme(values[0]!, source.scheme)
   // More than one field line can't be an honest client's, whichever of them is ours.
-  return tokens.every((token) => token === undefined) ? none : tokens.map((token) => token ?? '')
+  return values.every((value) => afterScheme(value, source.scheme) === undefined) ? undefined : several
+}
+
+function onlyOne (values: readonly string[]): FoundToken {
+  return values.length < 2 ? values[0] : several
 }
 
 const SPACE = 0x20
-const CASE_BIT = 0x20
 
 /** What follows the scheme and its spaces; `undefined` where another scheme stands. */
 function afterScheme (value: string, scheme: string): string | undefined {
   let start = scheme.length
-  if (!startsWith(value, scheme)) return undefined
+  if (!startsWithScheme(value, scheme)) return undefined
   // The scheme in any case, then an end, or something that can't belong to its name.
   if (value.charCodeAt(start) !== SPACE && value.length > start && /[\w!#$%&'*+.^`|~-]/.test(value.charAt(start))) return undefined
   while (value.charCodeAt(start) === SPACE) start++
   return value.slice(start)
-}
-
-/** Whether a value starts with a scheme, given in lower case, in any case. Letter by letter: a copy in lower case would hold the token. */
-function startsWith (value: string, scheme: string): boolean {
-  if (value.length < scheme.length) return false
-  for (let i = 0; i < scheme.length; i++) {
-    const given = value.charCodeAt(i)
-    const wanted = scheme.charCodeAt(i)
-    if (given !== wanted && !(isLetter(wanted) && (given | CASE_BIT) === wanted)) return false
-  }
-  return true
-}
-
-function isLetter (code: number): boolean {
-  return code >= 0x61 && code <= 0x7a
 }
 
 function cookieValues (request: FastifyRequest, name: string): readonly string[] {

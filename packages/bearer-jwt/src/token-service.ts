@@ -142,11 +142,11 @@ export async function createTokenService (given: TokenServiceOptions): Promise<T
     const now = clock()
     const used = await verifyRefresh(token, now)
     const id = used.id!
-    const line = { family: used.family!, seed: used.payload['seed'] as string }
+    const line = { family: used.revocable.family!, seed: used.payload['seed'] as string }
     const { family } = line
     const grant = grantOf(used, tenantClaim)
     // By the store and not by a snapshot, or a pair of tokens would be born of one that was revoked elsewhere a moment ago.
-    const presented = { id, family, tenant: grant.tenant, issuedAt: used.dates.iat }
+    const presented = { ...used.revocable, id, tenant: grant.tenant }
     const isEnded = await fromStore(async () => await revocations.isRevokedNow(presented) || isRefused(presented))
     if (isEnded) throw refusal('ERR_BEARER_JWT_REFRESH_INVALID', { reason: 'revoked' })
     const ttlMs = Math.ceil(used.dates.exp! * 1000 - now) + CLOCK_SLACK_MS

@@ -10,6 +10,7 @@ import { isSameKey, type Algorithm, type TrustedKey } from './keys.js'
 import type { ResolvedOptions } from './options.js'
 import { parseToken, readClaims, takeClaims, type JwtClaims, type ParsedToken } from './parse-token.js'
 import type { SignedClaims } from './private-jwt.js'
+import type { RevocableToken } from './revocations.js'
 import { SeenTokens } from './seen-tokens.js'
 import type { Trust, Trusts } from './trust.js'
 
@@ -30,8 +31,8 @@ export interface VerifiedToken extends Judgement<BearerJwtIdentity<unknown>> {
   readonly payload: JwtClaims
   /** The `jti`. */
   readonly id: string | undefined
-  /** The family of refresh tokens that it belongs to: the `fam` claim. */
-  readonly family: string | undefined
+  /** What a revocation may name of it; its family is the `fam` claim. */
+  readonly revocable: RevocableToken
   /** SHA-256 of what was signed, for one-shot tokens that have no `jti`. */
   readonly digest: string | undefined
   readonly dates: TimedClaims
@@ -78,14 +79,16 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
   /** The cryptography stands as long as its keys do. */
   function verifyKnown (known: VerifiedToken, token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
     const current = known.trust.source.find(known.hints, nowMs)
-    return current instanceof Promise ? current.then((later) => judgeAgain(known, later, { token, place, nowMs })) : judgeAgain(known, current, { token, place, nowMs })
+    if (current instanceof Promise) return current.then((later) => isTrusted(known, later, encryption, nowMs) ? judgeAgain(known, nowMs) : verifyAnew(token, place, nowMs))
+    return isTrusted(known, current, encryption, nowMs) ? judgeAgain(known, nowMs) : verifyAnew(token, place, nowMs)
   }
 
-  function judgeAgain (known: VerifiedToken, trusted: readonly TrustedKey[], { token, place, nowMs }: { readonly token: string, readonly place: string, readonly nowMs: number }): VerifiedToken | Promise<VerifiedToken> {
-    if (!isTrusted(known, trusted, encryption, nowMs)) {
-      cache.delete(place)
-      return verifyAndRemember(token, place, nowMs)
-    }
+  function verifyAnew (token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
+    cache.delete(place)
+    return verifyAndRemember(token, place, nowMs)
+  }
+
+  function judgeAgain (known: VerifiedToken, nowMs: number): VerifiedToken {
     verifyTime(known.dates, known.trust.rules, nowMs / 1000)
     // What the user's own function makes is the user's, frozen or not: each request gets one of its own.
     return options.identity === undefined ? known : { ...known, ...judgementOf(known.payload, known, options) }
@@ -121,7 +124,8 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
     const id = textOf(claims, 'jti')
     // An ECDSA signature has a twin that is valid too, and a sealed token can be sealed anew: what was signed is the same.
     const digest = options.store === undefined || hasText(id) ? undefined : hash('sha256', token.slice(0, token.lastIndexOf('.')), 'base64url')
-    return { identity, principal, matched, payload: claims, id, family: textOf(claims, 'fam'), digest, dates, trust, hints, key, openedBy }
+    const revocable = Object.freeze({ id, family: textOf(claims, 'fam'), tenant: identity.tenant, issuedAt: dates.iat })
+    return { identity, principal, matched, payload: claims, id, revocable, digest, dates, trust, hints, key, openedBy }
   }
 
   return verifyToken

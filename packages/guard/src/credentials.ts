@@ -47,8 +47,25 @@ const isAny: IsOurs = () => true
 
 function isOfScheme (scheme: string | undefined): IsOurs {
   if (scheme === undefined) return isAny
-  const [{ length }, wanted] = [scheme, scheme.toLowerCase()]
-  return (value) => String(value).slice(0, length).toLowerCase() === wanted
+  const wanted = scheme.toLowerCase()
+  return (value) => startsWithScheme(String(value), wanted)
+}
+
+const CASE_BIT = 0x20
+
+/** Whether a value starts with a scheme, given in lower case, in any case. Letter by letter: a copy in lower case would hold the credential. */
+export function startsWithScheme (value: string, scheme: string): boolean {
+  if (value.length < scheme.length) return false
+  for (let i = 0; i < scheme.length; i++) {
+    const given = value.charCodeAt(i)
+    const wanted = scheme.charCodeAt(i)
+    if (given !== wanted && !(isLetter(wanted) && (given | CASE_BIT) === wanted)) return false
+  }
+  return true
+}
+
+function isLetter (code: number): boolean {
+  return code >= 0x61 && code <= 0x7a
 }
 
 /**

@@ -1,18 +1,15 @@
 /** Judges what was owed for a body, once it has been read: the digests and MACs that the headers promised. */
 
 import type { FastifyRequest } from 'fastify'
-import type { ClaimQuota } from './claim-quota.js'
 import { hideCredentials } from './credentials.js'
 import { refusal, type AuthError } from './errors.js'
 import { publishPassed, publishRefusal } from './events.js'
 import type { Claim, GuardDefinition } from './guard.js'
 import { areClaims, judgeProvisional, refusedWith, tooSlow } from './judge.js'
-import { makeClaims } from './make-claims.js'
+import { giveBackClaims, makeClaims } from './make-claims.js'
 import { inTime, isThenable } from './resolver.js'
-import { knownState, type Duty, type Judged, type RequestState } from './state.js'
+import { knownState, none, type Duty, type Judged, type RequestState, type StageContext } from './state.js'
 import { Trial, type Verdict } from './trial.js'
-
-export interface StageContext { readonly state: RequestState, readonly places: ClaimQuota }
 
 /**
  * For handlers of routes with `require({ body: 'stream' })`: resolves once the body has been read to its end and is what the
@@ -45,7 +42,7 @@ export async function meetDuties (request: FastifyRequest, context: StageContext
   if (refused !== undefined) return refuseAfterwards(request, state, refused)
   publishPassed(state.duties, request, { state, startedAt })
   trial.settle()
-  Object.assign(state, { metDuties: [...state.metDuties, ...state.duties], duties: [], giveBack: undefined } satisfies Partial<RequestState>)
+  Object.assign(state, { metDuties: [...state.metDuties, ...state.duties], duties: [], made: none } satisfies Partial<RequestState>)
   return undefined
 }
 
@@ -85,10 +82,4 @@ export function refuseAfterwards (request: FastifyRequest, state: RequestState, 
   hideCredentials(request, state.places, true)
   giveBackClaims(state)
   return refused
-}
-
-export function giveBackClaims (state: RequestState): void {
-  const { giveBack } = state
-  state.giveBack = undefined
-  giveBack?.()
 }

@@ -19,27 +19,25 @@ export function removeHeader (raw: IncomingMessage, name: string, isOurs: IsOurs
   // Where Node's own marks are not known, it makes its views here: from lines that are all still there.
   const headers = (isLazy ? message[marks!.headers] : message.headers) as Record<string, unknown> | undefined | null
   const distinct = (isLazy ? message[marks!.distinct] : message.headersDistinct) as Record<string, string[]> | undefined | null
-  const values = valuesOf(rawHeaders, name)
-  const others = values.filter((value) => !isOurs(value))
-  if (others.length < values.length) removeLines(rawHeaders, name, isOurs)
+  const others = valuesOf(rawHeaders, name, isOurs)
+  const all = others.length === 0 ? others : valuesOf(rawHeaders, name)
+  const isChanged = removeLines(rawHeaders, name, isOurs)
   if (isLazy) message[marks!.count] = rawHeaders.length
   if (headers !== undefined && headers !== null && name in headers) {
-    const kept = keptOf(headers[name], { values, others, isOurs })
+    const before = headers[name]
+    const kept = isChanged ? keptOf(before, all, others) : isOurs(before) ? undefined : before
     if (kept === undefined) delete headers[name]
-    else if (kept !== headers[name]) headers[name] = kept
+    else if (kept !== before) headers[name] = kept
   }
   if (distinct?.[name] === undefined) return
   if (others.length === 0) delete distinct[name]
-  else distinct[name] = others
+  else distinct[name] = [...others]
 }
 
-interface Lines { readonly values: readonly string[], readonly others: readonly string[], readonly isOurs: IsOurs }
-
 /** What remains of a header's value in `headers`: Node joins some headers' lines there and keeps the first of others'. */
-function keptOf (before: unknown, { values, others, isOurs }: Lines): unknown {
-  if (others.length === values.length) return isOurs(before) ? undefined : before
+function keptOf (before: unknown, all: readonly string[], others: readonly string[]): unknown {
   if (others.length === 0) return undefined
-  if (before === values.join(', ')) return others.join(', ')
+  if (before === all.join(', ')) return others.join(', ')
   return others.includes(before as string) ? before : undefined
 }
 
@@ -56,19 +54,22 @@ export function addHeader (raw: IncomingMessage, name: string, value: string): v
 }
 
 const none: readonly string[] = Object.freeze([])
+const isNever: IsOurs = () => false
 
-/** The values of one header, a line each; `name` in lower case. */
-export function valuesOf (lines: readonly string[], name: string): readonly string[] {
+/** The values of one header, a line each, without those that are left out; `name` in lower case. */
+export function valuesOf (lines: readonly string[], name: string, isLeftOut: IsOurs = isNever): readonly string[] {
   let found: string[] | undefined
   for (let i = 0; i < lines.length; i += 2) {
-    if (!isNamed(lines[i]!, name)) continue
-    if (found === undefined) found = [lines[i + 1]!]
-    else found.push(lines[i + 1]!)
+    const value = lines[i + 1]!
+    if (!isNamed(lines[i]!, name) || isLeftOut(value)) continue
+    if (found === undefined) found = [value]
+    else found.push(value)
   }
   return found ?? none
 }
 
-function removeLines (lines: string[], name: string, isOurs: IsOurs): void {
+/** False if there were none. */
+function removeLines (lines: string[], name: string, isOurs: IsOurs): boolean {
   let kept = 0
   for (let i = 0; i < lines.length; i += 2) {
     if (isNamed(lines[i]!, name) && isOurs(lines[i + 1])) continue
@@ -76,7 +77,10 @@ function removeLines (lines: string[], name: string, isOurs: IsOurs): void {
     lines[kept + 1] = lines[i + 1]!
     kept += 2
   }
-  lines.length = kept
+  if (kept === lines.length) return false
+  // One by one: setting the length of a list leaves compiled code.
+  while (lines.length > kept) lines.pop()
+  return true
 }
 
 function isNamed (candidate: string, name: string): boolean {

@@ -12,7 +12,7 @@ export {
   type AuthErrorInit, type GuardRefusalCode, type Outcome, type RefusalDetails, type RefusalEntry
 } from './errors.js'
 export { challenge } from './challenge.js'
-export { headerValues, type CredentialSource } from './credentials.js'
+export { headerValues, startsWithScheme, type CredentialSource } from './credentials.js'
 export { type ClaimResult, type ClaimStore, type StateStore, StoreUnavailable } from './claim-store.js'
 export { decisionChannel } from './events.js'
 export { assertForwardingIsSafe, type ForwardingQuestion } from './forwarding.js'

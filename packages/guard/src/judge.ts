@@ -40,8 +40,14 @@ export function runPolicy ({ node, places, announces }: CompiledPolicy, request:
   const trial = new Trial(request, state)
   if (announces) announce(node, trial)
   const verdict = isHttpsMissing(trial) ? refusal('ERR_GUARD_HTTPS_REQUIRED') : judgeNode(node, trial)
-  if (isThenable(verdict)) void verdict.then((later) => { finish(trial, later, done) }, () => { finish(trial, refusal('ERR_GUARD_JUDGE_FAILED'), done) })
+  if (isThenable(verdict)) finishLater(trial, verdict, done)
   else finish(trial, verdict, done)
+}
+
+// What waits has functions of its own, here and below: V8 makes room for what a closure keeps as soon as its function is
+// entered, so that a request whose verdict is there at once would pay for it.
+function finishLater (trial: Trial, verdict: Promise<Verdict>, done: (error?: Error) => void): void {
+  void verdict.then((later) => { finish(trial, later, done) }, () => { finish(trial, refusal('ERR_GUARD_JUDGE_FAILED'), done) })
 }
 
 function finish (trial: Trial, verdict: Verdict, done: (error?: Error) => void): void {
@@ -86,10 +92,14 @@ type AnyNode = Extract<PolicyNode, { kind: 'any' }>
 function judgeAll (node: AllNode, trial: Trial, from = 0): MaybeLater<Verdict> {
   for (let i = from; i < node.children.length; i++) {
     const verdict = judgeNode(node.children[i]!, trial)
-    if (isThenable(verdict)) return verdict.then((later) => later === undefined ? judgeAll(node, trial, i + 1) : refusalOfAll(node, trial, later))
+    if (isThenable(verdict)) return judgeRest(node, { trial, verdict, next: i + 1 })
     if (verdict !== undefined) return refusalOfAll(node, trial, verdict)
   }
   return undefined
+}
+
+function judgeRest (node: AllNode, { trial, verdict, next }: { readonly trial: Trial, readonly verdict: Promise<Verdict>, readonly next: number }): Promise<Verdict> {
+  return verdict.then((later) => later === undefined ? judgeAll(node, trial, next) : refusalOfAll(node, trial, later))
 }
 
 function refusalOfAll (node: AllNode, { request }: Trial, refused: AuthError): AuthError {
@@ -131,10 +141,13 @@ function missing (node: AnyNode): AuthError {
 }
 
 function judgeWatched (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
+  const { onDecision } = leaf.definition
+  return isWatched(onDecision, trial.state.runtime.onDecision) ? judgeAndPublish(leaf, trial) : judgeGuard(leaf, trial)
+}
+
+function judgeAndPublish (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
   const { definition } = leaf
-  const { onDecision } = trial.state.runtime
-  if (!isWatched(definition.onDecision, onDecision)) return judgeGuard(leaf, trial)
-  const listeners = [definition.onDecision, onDecision]
+  const listeners = [definition.onDecision, trial.state.runtime.onDecision]
   const startedAt = performance.now()
   const publish = (refused: Verdict): Verdict => {
     const { matched, provisional } = trial.recall(definition) ?? {}
@@ -159,11 +172,16 @@ function judgeGuard (leaf: GuardNode, trial: Trial): MaybeLater<Verdict> {
   }
   try {
     const judgement = definition.judge(trial.request)
-    if (!isThenable(judgement)) return acceptJudgement(leaf, judgement, trial)
-    return inTime(judgement, trial.state.runtime.judgeTimeoutMs, tooSlow).then((later) => acceptJudgement(leaf, later, trial)).catch((error: unknown) => refusedWith(definition, error))
+    return isThenable(judgement) ? acceptLater(leaf, judgement, trial) : acceptJudgement(leaf, judgement, trial)
   } catch (error) {
     return refusedWith(definition, error)
   }
+}
+
+function acceptLater (leaf: GuardNode, judgement: Promise<Judgement>, trial: Trial): Promise<Verdict> {
+  return inTime(judgement, trial.state.runtime.judgeTimeoutMs, tooSlow)
+    .then((later) => acceptJudgement(leaf, later, trial))
+    .catch((error: unknown) => refusedWith(leaf.definition, error))
 }
 
 /** The refusal of a guard whose credential is not there. */
@@ -250,12 +268,7 @@ function judgeRequirements (leaf: GuardNode, judgement: Judgement, trial: Trial,
   for (let i = from; i < requirements.length; i++) {
     try {
       const more = requirements[i]!.judge(judgement, { request: trial.request, tenant: trial.tenant })
-      if (isThenable(more)) {
-        return inTime(more, trial.state.runtime.judgeTimeoutMs, tooSlow).then(
-          (later) => areClaims(later) ? judgeRequirements(leaf, judgement, trial, i + 1, [...claims, ...later ?? []]) : unclaimable(),
-          (error: unknown) => refusedWith(definition, error)
-        )
-      }
+      if (isThenable(more)) return requireLater(leaf, { judgement, more, next: i + 1, claims }, trial)
       if (!areClaims(more)) return unclaimable()
       if (more !== undefined) claims = [...claims, ...more]
     } catch (error) {
@@ -263,6 +276,15 @@ function judgeRequirements (leaf: GuardNode, judgement: Judgement, trial: Trial,
     }
   }
   return trial.add(definition, judgement, claims)
+}
+
+interface Waiting { readonly judgement: Judgement, readonly more: Promise<readonly Claim[] | void>, readonly next: number, readonly claims: readonly Claim[] }
+
+function requireLater (leaf: GuardNode, { judgement, more, next, claims }: Waiting, trial: Trial): Promise<Verdict> {
+  return inTime(more, trial.state.runtime.judgeTimeoutMs, tooSlow).then(
+    (later) => areClaims(later) ? judgeRequirements(leaf, judgement, trial, next, [...claims, ...later ?? []]) : unclaimable(),
+    (error: unknown) => refusedWith(leaf.definition, error)
+  )
 }
 
 const noClaims: readonly Claim[] = Object.freeze([])

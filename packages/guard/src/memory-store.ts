@@ -18,6 +18,7 @@ export interface MemoryStoreOptions {
 }
 
 export interface MemoryStore extends StateStore {
+  claimNow: NonNullable<StateStore['claimNow']>
   /**
    * When the store was made, in milliseconds of its clock. It knows nothing of what was claimed before, so guards refuse
    * requests dated earlier: a restart must not let them pass twice.
@@ -64,6 +65,10 @@ class BoundedStore implements MemoryStore {
   }
 
   async claim (key: string, ttlMs: number, value = ''): Promise<ClaimResult> {
+    return this.claimNow(key, ttlMs, value)
+  }
+
+  claimNow (key: string, ttlMs: number, value = ''): ClaimResult {
     assertTtl(ttlMs)
     const now = this.#now()
     this.#sweep(now)
@@ -132,6 +137,7 @@ class BoundedStore implements MemoryStore {
   }
 }
 
+const ascii = /^[\0-\x7f]*$/
 const pageBits = 12
 const pageSize = 1 << pageBits
 
@@ -142,7 +148,7 @@ const pageSize = 1 << pageBits
 class ExpiryTable {
   readonly #capacity: number
   /** Nobody outside can search for keys that meet in one bucket, or in 128 bits. */
-  readonly #salt = randomBytes(16).toString('latin1')
+  readonly #salt = randomBytes(16).toString('hex')
   /** The hash of the key that was last looked for. */
   readonly #sought = new Int32Array(4)
   /** Four words of the hash for each entry. */
@@ -230,8 +236,9 @@ class ExpiryTable {
   }
 
   #seek (key: string): void {
-    // UTF-16 as it stands: in UTF-8 all lone surrogates would be one key
-    const digest = hash('sha256', Buffer.from(this.#salt + key, 'utf16le'), 'binary')
+    // What is not ASCII in UTF-16 as it stands: in UTF-8 all lone surrogates would be one key. Behind the salt, no text of one kind is one of the other.
+    const salted = this.#salt + key
+    const digest = hash('sha256', ascii.test(key) ? salted : Buffer.from(salted, 'utf16le'), 'binary')
     for (let word = 0, at = 0; word < 4; word++, at += 4) {
       this.#sought[word] = digest.charCodeAt(at) | digest.charCodeAt(at + 1) << 8 | digest.charCodeAt(at + 2) << 16 | digest.charCodeAt(at + 3) << 24
     }

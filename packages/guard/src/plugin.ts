@@ -10,7 +10,7 @@ import { defineGuard } from './guard.js'
 import { commonOptionNames, OptionReader, type CommonOptions, type Decision } from './options.js'
 import { nodeOf, PROTOCOL } from './policy.js'
 import { installStages } from './stages.js'
-import { authOf, kRuntime, kState, runtimeOf, type Runtime } from './state.js'
+import { decorateRequests, kRuntime, runtimeOf, type Runtime } from './state.js'
 
 const OWNER = '@sallyport/guard'
 
@@ -69,8 +69,7 @@ const guardPlugin: FastifyPluginAsync<GuardOptions> = async function sallyportGu
   const audit = new Audit(app)
   if (!isImplied && audit.hasRoutes()) throw new OptionsError(OWNER, 'register', 'came after routes; register guard first, and await it')
   app.decorate(kRuntime, runtime)
-  app.decorateRequest(kState, null)
-  app.decorateRequest('auth', { getter () { return authOf(this) } })
+  decorateRequests(app, runtime)
   app.decorate('protect', function protect (policy) { audit.protect(this, policy) })
   app.decorate('policies', () => audit.policies())
   app.decorate('printPolicies', () => audit.printPolicies())

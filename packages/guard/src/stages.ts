@@ -5,11 +5,13 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { WatchedBody } from './bodies.js'
 import { ClaimQuota } from './claim-quota.js'
 import { hideCredentials } from './credentials.js'
-import { announceCommit, giveBackClaims, meetDuties, refuseAfterwards } from './duties.js'
+import { announceCommit, meetDuties, refuseAfterwards } from './duties.js'
 import { refusal, type AuthError } from './errors.js'
 import type { GuardDefinition, Judgement } from './guard.js'
-import { makeClaims } from './make-claims.js'
-import { knownState, stateAtCommit, type RequestState } from './state.js'
+import { giveBackClaims, makeClaims } from './make-claims.js'
+import { isThenable } from './resolver.js'
+import { knownState, stateAtCommit, type RequestState, type StageContext } from './state.js'
+import type { Verdict } from './trial.js'
 
 /** Installs the stages for every route of the scope, earlier ones and 404 handlers included. */
 export function installStages (app: FastifyInstance): void {
@@ -19,25 +21,15 @@ export function installStages (app: FastifyInstance): void {
   app.addHook('preParsing', function sallyportClaims (request, reply, _payload, done) {
     const state = stateAtCommit(request)
     if (state === undefined) { done(); return }
-    if (state.claims.length === 0) { done(commit(request, reply, state)); return }
-    makeClaims(state.claims, request, { state, places }).then(
-      (refused) => { done(refused === undefined ? commit(request, reply, state) : refuseAfterwards(request, state, refused)) },
-      failed((refused) => { done(refuseAfterwards(request, state, refused)) })
-    )
+    const refused = claimed(request, { state, places })
+    if (isThenable(refused)) commitLater(request, reply, { state, refused, done })
+    else done(committed(request, reply, { state, refused }))
   })
 
   app.addHook('preValidation', function sallyportBodies (request, _reply, done) {
     const state = knownState(request)
-    if (state === undefined || state.duties.length === 0) { done(); return }
-    const isStreamed = state.duties.every((duty) => duty.isStreamed)
-    let verdict: Promise<AuthError | undefined> | undefined
-    state.verified = () => verdict ??= meetDuties(request, { state, places }, isStreamed)
-    if (isStreamed && !state.body!.hasEnded) {
-      state.handlerReads = true
-      done()
-      return
-    }
-    state.verified().then(done, failed((refused) => { done(refuseAfterwards(request, state, refused)) }))
+    if (state === undefined || state.duties.length === 0) done()
+    else judgeBody(request, { state, places, done })
   })
 
   app.addHook('onSend', function sallyportAnswer (request, reply, payload, done) {
@@ -55,10 +47,39 @@ export function installStages (app: FastifyInstance): void {
   })
 }
 
-/** All that could be claimed is claimed: guards are told, and credentials go. */
-function commit (request: FastifyRequest, reply: FastifyReply, state: RequestState): AuthError | undefined {
-  const refused = announceCommit(request, state.passed)
-  if (refused !== undefined) return refuseAfterwards(request, state, refused)
+function claimed (request: FastifyRequest, context: StageContext): Verdict | Promise<Verdict> {
+  try {
+    return makeClaims(context.state.claims, request, context)
+  } catch (cause) {
+    return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'stage', cause })
+  }
+}
+
+type Done = (error?: Error) => void
+
+function commitLater (request: FastifyRequest, reply: FastifyReply, { state, refused, done }: { readonly state: RequestState, readonly refused: Promise<Verdict>, readonly done: Done }): void {
+  refused.then(
+    (later) => { done(committed(request, reply, { state, refused: later })) },
+    failed((failure) => { done(refuseAfterwards(request, state, failure)) })
+  )
+}
+
+function judgeBody (request: FastifyRequest, { state, places, done }: StageContext & { readonly done: Done }): void {
+  const isStreamed = state.duties.every((duty) => duty.isStreamed)
+  let verdict: Promise<AuthError | undefined> | undefined
+  state.verified = () => verdict ??= meetDuties(request, { state, places }, isStreamed)
+  if (isStreamed && !state.body!.hasEnded) {
+    state.handlerReads = true
+    done()
+    return
+  }
+  state.verified().then(done, failed((refused) => { done(refuseAfterwards(request, state, refused)) }))
+}
+
+/** Where all that could be claimed is claimed, guards are told, and credentials go. */
+function committed (request: FastifyRequest, reply: FastifyReply, { state, refused }: { readonly state: RequestState, readonly refused: Verdict }): Verdict {
+  const verdict = refused ?? announceCommit(request, state.passed)
+  if (verdict !== undefined) return refuseAfterwards(request, state, verdict)
   // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
   hideCredentials(request, state.places, false)
   if (state.body !== undefined) giveBackUnlessMet(state.body, state, reply)

@@ -2,13 +2,16 @@
 
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { WatchedBody } from './bodies.js'
+import type { ClaimQuota } from './claim-quota.js'
 import type { HiddenPlace } from './credentials.js'
 import { OptionsError, type AuthError } from './errors.js'
 import type { BodyWatch, Claim, Guard, GuardDefinition, Judgement, Principal } from './guard.js'
 import type { Decision } from './options.js'
 import { nodeOf, PROTOCOL, type GuardNode } from './policy.js'
 
-export const kState = Symbol.for(`sallyport.state/${PROTOCOL}`)
+const kState = Symbol.for(`sallyport.state/${PROTOCOL}`)
+/** Where a request has the runtime of its scope, so that it need not be looked for. */
+const kScope = Symbol.for(`sallyport.scope/${PROTOCOL}`)
 export const kRuntime = Symbol.for('sallyport.runtime')
 
 /** What one registration of `guard` decided for its scope; shared with every copy of this package. */
@@ -34,6 +37,15 @@ export interface DueClaim {
   readonly definition: GuardDefinition
 }
 
+/** A claim that was made, and what it takes to give it back. */
+export interface MadeClaim {
+  readonly claim: Claim
+  readonly owner: string
+  /** Where it holds a place of its group until then, in milliseconds since the epoch. */
+  readonly places: ClaimQuota
+  readonly untilMs: number
+}
+
 /** What remains to be judged once the body has been read, and by whom. */
 export interface Duty {
   readonly leaf: GuardNode
@@ -41,6 +53,12 @@ export interface Duty {
   readonly watches: readonly BodyWatch[]
   /** True where the handler reads the body. */
   readonly isStreamed: boolean
+}
+
+/** What the stages of one registration of guard work on. */
+export interface StageContext {
+  readonly state: RequestState
+  readonly places: ClaimQuota
 }
 
 export interface RequestState {
@@ -63,8 +81,8 @@ export interface RequestState {
   handlerReads: boolean
   /** Judges the body, once, and gives the refusal where there is one. */
   verified: (() => Promise<AuthError | undefined>) | undefined
-  /** Gives back the claims that were made, as long as the body may still turn out wrong. */
-  giveBack: (() => void) | undefined
+  /** Claims that may still have to be given back. */
+  made: readonly MadeClaim[]
   /** True once claims have been made and credentials hidden; a later claim comes too late. */
   committed: boolean
   /** Where credentials of the policies stand, also of alternatives that were not asked. */
@@ -88,8 +106,8 @@ declare module 'fastify' {
   }
 }
 
-/** `null`: no policy has run yet. `late`: none had when claims were due, so a policy that still comes can make none. */
-type WithState = FastifyRequest & { [kState]?: RequestState | 'late' | null }
+/** `undefined`: no policy has run yet. `late`: none had when claims were due, so a policy that still comes can make none. */
+type WithState = FastifyRequest & { [kState]?: RequestState | 'late', readonly [kScope]?: Runtime }
 
 const anonymous: Principal = Object.freeze({ scopes: Object.freeze([]) })
 /** Shared by all requests: most have no claims and no duties. */
@@ -105,10 +123,16 @@ export function runtimeOf (app: FastifyInstance): Runtime | undefined {
   return runtime
 }
 
+/** Gives every request of a scope its runtime, and room for what policies find out: on the prototype, so that it costs no request anything. */
+export function decorateRequests (app: FastifyInstance, runtime: Runtime): void {
+  app.decorateRequest(kScope, { getter: () => runtime })
+  app.decorateRequest('auth', { getter () { return authOf(this) } })
+}
+
 /** The state of a request so far, or `undefined` when no policy has run. */
 export function knownState (request: FastifyRequest): RequestState | undefined {
   const known = (request as WithState)[kState]
-  return known === 'late' ? undefined : known ?? undefined
+  return known === 'late' ? undefined : known
 }
 
 /** The state of a request whose claims are due now; a policy that runs later is told so. */
@@ -121,25 +145,24 @@ export function stateAtCommit (request: FastifyRequest): RequestState | undefine
 
 /** Whether the request's scope has `guard`. */
 export function isInScope (request: FastifyRequest): boolean {
-  return (request as WithState)[kState] !== undefined
+  return (request as WithState)[kScope] !== undefined
 }
 
 /** The state of a request, begun if need be; `undefined` where the request's scope has no `guard`. */
 export function beginState (request: FastifyRequest): RequestState | undefined {
   const known = (request as WithState)[kState]
-  if (known !== null && known !== undefined && known !== 'late') return known
-  const isLate = known === 'late'
-  const runtime = known === undefined ? undefined : runtimeOf(request.server)
+  if (known !== undefined && known !== 'late') return known
+  const runtime = (request as WithState)[kScope]
   if (runtime === undefined) return undefined
   const state: RequestState = {
-    runtime, judged: none, passed: none, tenant: undefined, subject: undefined, auth: undefined, claims: none, duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, giveBack: undefined,
-    committed: isLate, places: none, announcing: none, refusal: undefined
+    runtime, judged: none, passed: none, tenant: undefined, subject: undefined, auth: undefined, claims: none, duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, made: none,
+    committed: known === 'late', places: none, announcing: none, refusal: undefined
   };
   (request as WithState)[kState] = state
   return state
 }
 
-export function authOf (request: FastifyRequest): RequestAuth {
+function authOf (request: FastifyRequest): RequestAuth {
   const state = knownState(request)
   if (state === undefined || passedOf(request).length === 0) return nobody
   return state.auth ??= Object.freeze({ principal: principalOf(state), via: Object.freeze(state.passed.map(({ definition }) => definition.name)) })

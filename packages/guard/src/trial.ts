@@ -68,25 +68,28 @@ export class Trial {
 
   /** The policy has passed: what it proved is now true of the request, its claims are due, and the body is watched. */
   accept (): Verdict {
-    const { request, state } = this
+    const { state } = this
     if (state.committed && (this.claims.length > 0 || this.duties.length > 0)) return refusal('ERR_GUARD_STAGE_LATE')
-    if (this.duties.length > 0) {
-      state.body ??= new WatchedBody(request)
-      const { body, duties } = state
-      if (!body.watch(this.duties.flatMap(({ watches }) => watches))) return refusal('ERR_GUARD_STAGE_LATE', { reason: 'body-read-before' })
-      state.duties = [...duties.filter(({ leaf }) => !this.duties.some((duty) => duty.leaf.definition === leaf.definition)), ...this.duties]
-    }
+    if (this.duties.length > 0 && !this.#watchBody()) return refusal('ERR_GUARD_STAGE_LATE', { reason: 'body-read-before' })
     if (this.claims.length > 0) state.claims = state.claims.length === 0 ? this.claims : [...state.claims, ...this.claims]
     this.settle()
     state.refusal = undefined
     return undefined
   }
 
+  /** False if something of the body has been read already. */
+  #watchBody (): boolean {
+    const { request, state } = this
+    state.body ??= new WatchedBody(request)
+    if (!state.body.watch(this.duties.flatMap(({ watches }) => watches))) return false
+    state.duties = [...state.duties.filter(({ leaf }) => !this.duties.some((duty) => duty.leaf.definition === leaf.definition)), ...this.duties]
+    return true
+  }
+
   /** Makes what was proved true of the request. */
   settle (): void {
     const { state } = this
-    const fresh = state.passed.length === 0 ? this.passed : this.passed.filter(({ definition }) => judgedBy(definition, state.passed) === undefined)
-    state.passed = state.passed.length === 0 ? fresh : [...state.passed, ...fresh]
+    state.passed = state.passed.length === 0 ? this.passed : withNew(state.passed, this.passed)
     state.tenant = this.tenant
     state.subject = this.subject
     state.auth = undefined
@@ -104,4 +107,8 @@ function judgedBy (definition: GuardDefinition, list: readonly Judged[]): Judged
 
 function withOne<T> (list: readonly T[], one: T): readonly T[] {
   return list.length === 0 ? [one] : [...list, one]
+}
+
+function withNew (list: readonly Judged[], more: readonly Judged[]): readonly Judged[] {
+  return [...list, ...more.filter(({ definition }) => judgedBy(definition, list) === undefined)]
 }

@@ -55,6 +55,37 @@ t.test('a store that is down, or slow, is 503 within half a second', async (t) =
   t.same(await (await claimingApp(t, { store: full }))(), unavailable, 'full of live keys')
 })
 
+t.test('a store that makes no sense is 503, at once or later', async (t) => {
+  const answers: Readonly<Record<string, () => unknown>> = {
+    'throws': () => { throw new Error('broken') },
+    'says nothing': () => undefined,
+    'says something else': () => ({ claimed: 'yes' }),
+    'rejects': () => Promise.reject(new Error('broken'))
+  }
+  for (const [title, answer] of Object.entries(answers)) {
+    for (const method of ['claim', 'claimNow'] as const) {
+      const released: string[] = []
+      const store = { claim: () => Promise.resolve({ claimed: true }), [method]: answer, release: (key: string) => { released.push(key); throw new Error('broken too') } } as unknown as ClaimStore
+      const send = await claimingApp(t, { store: memoryStore(), key: 'first' }, { store })
+      t.same(await send(), [503, 'ERR_GUARD_STORE_UNAVAILABLE', '1'], `${method} ${title}`)
+      t.same(released, ['key'], 'it may have taken the key')
+      t.same(await send(), [503, 'ERR_GUARD_STORE_UNAVAILABLE', '1'], 'the claim before it was given back')
+    }
+  }
+})
+
+t.test('what a guard says of a repetition is a refusal, whatever it is', async (t) => {
+  for (const repeated of [() => undefined, () => { throw new Error('broken') }] as unknown as Claim['repeated'][]) {
+    const app = await guardedApp(t)
+    const store = memoryStore()
+    const claim = { store, key: 'key', expiresAtMs: Date.now() + 60_000, storeTimeoutMs: 250, quota: { group: 'group', maxLiveClaims: 2 }, repeated } as Claim
+    app.get('/', { onRequest: keyGuard('alpha', { judge: () => ({ ...right, claims: [claim] }) }) }, handler)
+    const send = async () => codeOf(await app.inject({ url: '/', headers: { 'x-alpha': 'pass' } }))
+    t.equal((await app.inject({ url: '/', headers: { 'x-alpha': 'pass' } })).statusCode, 200)
+    for (let i = 0; i < 3; i++) t.equal(await send(), 'ERR_GUARD_JUDGE_FAILED', 'and it takes no place in the group')
+  }
+})
+
 t.test('a key that a slow store took after all is given back, so that the next try counts', async (t) => {
   const store = new MapStore()
   store.before = () => sleep(40)

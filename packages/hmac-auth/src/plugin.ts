@@ -4,12 +4,12 @@ import {
   assertForwardingIsSafe, challenge, guardPluginOf, hasBody, isAuthError, isThenable, type Claim, type Guard, type Judgement, type Obligation
 } from '@sallyport/guard'
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
-import { watchContentDigest } from './content-digest.js'
+import { watchContentDigest, type ContentDigest } from './content-digest.js'
 import { OWNER, refusal } from './errors.js'
 import { explainMessage, formatDebug, type SignatureExplanation } from './explain.js'
-import type { HmacAuthIdentity } from './keys.js'
+import type { HmacAuthIdentity, TrustedKey } from './keys.js'
 import { optionNames, resolveOptions, type AuthoritySource, type HmacAuthOptions, type ResolvedOptions } from './options.js'
-import type { PresentedSignature, SignedMessage } from './profile.js'
+import type { SignedMessage } from './profile.js'
 import { endOf, judgeTime } from './timestamps.js'
 import { createSignatureVerifier, startBodyMac, usedUpBy, type PendingSignature, type ProvedSignature, type Verification } from './verify-signature.js'
 
@@ -51,8 +51,17 @@ export const hmacAuth: FastifyPluginAsync<HmacAuthOptions> = guardPluginOf<HmacA
     const explain = (request: FastifyRequest): SignatureExplanation => explainMessage(profile, messageOf(request), hasBody(request))
     const explained = new WeakMap<FastifyRequest, string>()
 
+    /** The claims that each key's signatures may hold. */
+    const quotas = new WeakMap<TrustedKey, Claim['quota']>()
+
+    function quotaOf (key: TrustedKey): Claim['quota'] {
+      let quota = quotas.get(key)
+      if (quota === undefined) quotas.set(key, quota = Object.freeze({ group: `${name}:${key.id}`, maxLiveClaims: options.maxLiveClaimsPerKey }))
+      return quota
+    }
+
     /** What a signature uses up, so that it counts once. Only of a signature that has been proved. */
-    function claimOf (presented: PresentedSignature): Claim {
+    function claimOf ({ presented, key }: ProvedSignature): Claim {
       if (store.createdAt !== undefined && presented.datedAtMs < store.createdAt) {
         throw refusal('ERR_HMAC_AUTH_STATE_UNAVAILABLE', { reason: 'dated-before-store', retryAfterSeconds: 1 })
       }
@@ -62,15 +71,15 @@ export const hmacAuth: FastifyPluginAsync<HmacAuthOptions> = guardPluginOf<HmacA
         expiresAtMs: endOf(presented, window),
         storeTimeoutMs: options.storeTimeoutMs,
         repeated: replayed,
-        quota: { group: `${name}:${presented.keyId}`, maxLiveClaims: options.maxLiveClaimsPerKey }
+        quota: quotaOf(key)
       }
     }
 
-    function proved ({ presented, key: { identity, principal, label } }: ProvedSignature, request: FastifyRequest): Proof {
-      const claims = [claimOf(presented)]
-      const { digest } = presented
+    function proved (proof: ProvedSignature, request: FastifyRequest): Proof {
+      const { presented: { digest }, key: { identity, principal, label } } = proof
+      const claims = [claimOf(proof)]
       if (digest === undefined) return { identity, principal, claims, matched: label }
-      if (hasBody(request)) return { identity, principal, claims, matched: label, obligations: [{ description: 'content digest', watch: () => watchContentDigest(digest) }] }
+      if (hasBody(request)) return { identity, principal, claims, matched: label, obligations: [digestOf(digest)] }
       watchContentDigest(digest).verify()
       return { identity, principal, claims, matched: label }
     }
@@ -90,9 +99,9 @@ export const hmacAuth: FastifyPluginAsync<HmacAuthOptions> = guardPluginOf<HmacA
             verify () {
               try {
                 const now = clock()
-                mac.prove(now)
+                const key = mac.prove(now)
                 judgeTime(presented, now, window)
-                return [claimOf(presented)]
+                return [claimOf({ presented, key })]
               } catch (error) {
                 throw remembered(error, request, explanation)
               }
@@ -114,7 +123,11 @@ export const hmacAuth: FastifyPluginAsync<HmacAuthOptions> = guardPluginOf<HmacA
 
     function judge (request: FastifyRequest): Proof | Promise<Proof> {
       const verification = verifySignature({ message: messageOf(request), hasBody: hasBody(request), now: clock() })
-      return isThenable(verification) ? verification.then((later) => judgementOf(later, request)) : judgementOf(verification, request)
+      return isThenable(verification) ? judgeLater(verification, request) : judgementOf(verification, request)
+    }
+
+    async function judgeLater (verification: Promise<Verification>, request: FastifyRequest): Promise<Proof> {
+      return judgementOf(await verification, request)
     }
 
     function judgeAloud (request: FastifyRequest): Proof | Promise<Proof> {
@@ -150,6 +163,10 @@ export const hmacAuth: FastifyPluginAsync<HmacAuthOptions> = guardPluginOf<HmacA
     }
   }
 })
+
+function digestOf (digest: ContentDigest): Obligation {
+  return { description: 'content digest', watch: () => watchContentDigest(digest) }
+}
 
 function replayed () {
   return refusal('ERR_HMAC_AUTH_SIGNATURE_REPLAYED', { reason: 'replayed' })

@@ -7,7 +7,7 @@ import { hasLine, isKeyId, isNonce, joinedLines } from './field-lines.js'
 import {
   cover, defineProfile, fieldName, floorOf, notesOnAlgorithms, profileReader, readAccepts, readAlgorithms, type Gap, type HmacAlgorithm, type Profile
 } from './profile.js'
-import { buildSignatureBase, readSignatureInput, type FieldType, type FieldTypes, type SignatureInput } from './signature-base.js'
+import { buildSignatureBase, hasComponent, readSignatureInput, type Component, type FieldType, type FieldTypes, type SignatureInput } from './signature-base.js'
 import { parseDictionary, type Dictionary, type Parameters } from './structured-fields.js'
 
 export interface Rfc9421Options {
@@ -54,8 +54,8 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
 
   function lacksOf ({ components, parameters }: SignatureInput, hasBody: boolean): number {
     let covered = cover['key-id'] | (parameters.has('created') ? cover.timestamp : 0) | (parameters.has('nonce') ? cover.nonce : 0) | (hasBody ? 0 : cover.digest)
-    for (const { identifier } of components) covered |= coverage.get(identifier) ?? 0
-    if (wanted.every((identifier) => components.some((component) => component.identifier === identifier))) covered |= cover.header
+    for (let i = 0; i < components.length; i++) covered |= coverage.get(components[i]!.identifier) ?? 0
+    if (wanted.length === 0 || coversAll(components, wanted)) covered |= cover.header
     return floor & ~covered
   }
 
@@ -83,7 +83,7 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
       if (mac?.type !== 'bytes' || !text!.includes(`:${base64(mac.value)}:`)) throw invalid('signature-malformed')
       const { parameters } = input
       if (tag !== undefined && textOf(parameters, 'tag') !== tag) throw invalid('tag')
-      const covered = input.components.some(({ identifier }) => identifier === '"content-digest"')
+      const covered = hasComponent(input, '"content-digest"')
       return {
         keyId: keyIdOf(parameters),
         algorithm: algorithmOf(parameters, algorithms),
@@ -104,6 +104,10 @@ export function rfc9421 (options: Rfc9421Options = {}): Profile {
       return { 'signature-input': `${name}=(${covered})${parameters}`, 'signature': `${name}=:${base64(mac)}:` }
     }
   })
+}
+
+function coversAll (components: readonly Component[], wanted: readonly string[]): boolean {
+  return wanted.every((identifier) => components.some((component) => component.identifier === identifier))
 }
 
 function base64 (bytes: Uint8Array): string {

@@ -81,14 +81,14 @@ const defaultPorts: Readonly<Record<string, string>> = { http: ':80', https: ':4
  */
 export function readSignatureInput (member: Member | undefined): SignatureInput {
   if (member?.type !== 'inner-list') throw invalid('components')
-  const { items, parameters } = member
+  const { items, parameters, parameterText = serializeParameters(parameters) } = member
   let covered = coveredBy.get(items)
   if (covered === undefined) {
     covered = readComponents(items)
     // A list that nobody can change is one that the parser remembers.
     if (Object.isFrozen(items)) coveredBy.set(items, covered)
   }
-  return { components: covered.components, parameters, text: covered.text + serializeParameters(parameters) }
+  return { components: covered.components, parameters, text: covered.text + parameterText }
 }
 
 interface Covered { readonly components: readonly Component[], readonly text: string }
@@ -228,7 +228,7 @@ function statusOf (message: Message): string {
 /** In lower case, without the default port of its scheme (RFC 9421 section 2.2.3). */
 function authorityOf (message: RequestMessage): string {
   const authority = normalizedAuthority(message.authority, message.scheme)
-  const [, , named] = absoluteTarget.exec(message.target) ?? []
+  const named = message.target.startsWith('/') ? undefined : absoluteTarget.exec(message.target)?.[2]
   // A target in absolute form names an authority too; were they not the same, two readers could take different ones.
   if (named !== undefined && normalizedAuthority(named, message.scheme) !== authority) throw invalid('component-unusable')
   return authority

@@ -24,6 +24,8 @@ export interface InnerList {
   readonly type: 'inner-list'
   readonly items: readonly Item[]
   readonly parameters: Parameters
+  /** The parameters as they stood there, if that is the one way to write them; told only where repeated keys are refused. */
+  readonly parameterText?: string | undefined
 }
 
 /** What a list holds, and what a key of a dictionary stands for. */
@@ -71,6 +73,7 @@ const closeParenthesis = 41
 const comma = 44
 const minus = 45
 const dot = 46
+const zero = 48
 const colon = 58
 const semicolon = 59
 const equals = 61
@@ -119,6 +122,8 @@ class FieldParser {
   readonly #text: string
   readonly #refusesRepeated: boolean
   #at = 0
+  /** Of the parameters that were read last. */
+  #parameterText: string | undefined
 
   constructor (text: string, options: ParseOptions | undefined) {
     this.#text = text
@@ -163,7 +168,8 @@ class FieldParser {
   }
 
   #innerList (): InnerList {
-    return { type: 'inner-list', items: this.#refusesRepeated ? this.#knownItems() : this.#items(), parameters: this.#parameters() }
+    if (!this.#refusesRepeated) return { type: 'inner-list', items: this.#items(), parameters: this.#parameters() }
+    return { type: 'inner-list', items: this.#knownItems(), parameters: this.#parameters(), parameterText: this.#parameterText }
   }
 
   /** What a text says depends on nothing but the text, up to the parenthesis that closed it. */
@@ -197,17 +203,24 @@ class FieldParser {
   }
 
   #parameters (): Parameters {
+    this.#parameterText = ''
     if (this.#peek() !== semicolon) return none
     const parameters = new Map<string, BareItem>()
+    const start = this.#at
+    let isPlain = true
     do {
-      this.#at++
+      const before = ++this.#at
       this.#skipSpaces()
+      if (this.#at > before) isPlain = false
       const key = this.#newKey(parameters)
       if (this.#peek() === equals) {
-        this.#at++
-        parameters.set(key, this.#bareItem())
+        const first = this.#text.charCodeAt(++this.#at)
+        const value = this.#bareItem()
+        isPlain &&= isWrittenOneWay(value, first)
+        parameters.set(key, value)
       } else parameters.set(key, { type: 'boolean', value: true })
     } while (this.#peek() === semicolon)
+    this.#parameterText = isPlain ? this.#text.slice(start, this.#at) : undefined
     return parameters
   }
 
@@ -341,6 +354,11 @@ class FieldParser {
   #skipWhitespace (): void {
     while (this.#peek() === space || this.#peek() === tab) this.#at++
   }
+}
+
+/** Strings, tokens, and whole numbers from 1, by what they begin with. Of all others the RFC bears several spellings. */
+function isWrittenOneWay ({ type }: BareItem, first: number): boolean {
+  return type === 'string' || type === 'token' || (type === 'integer' && first > zero)
 }
 
 function malformed (): Error {

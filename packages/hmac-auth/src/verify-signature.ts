@@ -49,8 +49,12 @@ export function createSignatureVerifier ({ profile, findKeys, window }: Verifier
     judgeCoverage(presented)
     judgeTime(presented, now, window)
     const candidates = findKeys(presented.keyId, now)
-    return isThenable(candidates) ? Promise.resolve(candidates).then((later) => judgeMac(presented, later, now)) : judgeMac(presented, candidates, now)
+    return isThenable(candidates) ? judgeMacLater(presented, candidates, now) : judgeMac(presented, candidates, now)
   }
+}
+
+async function judgeMacLater (presented: PresentedSignature, candidates: PromiseLike<readonly TrustedKey[]>, now: number): Promise<Verification> {
+  return judgeMac(presented, await candidates, now)
 }
 
 /** Throws for a signature that covers less than the floor, or not the body that came with it. */
@@ -66,18 +70,15 @@ export function lackingNames (lacks: number): readonly string[] {
 function judgeMac (presented: PresentedSignature, candidates: readonly TrustedKey[], now: number): Verification {
   const { base } = presented
   if (typeof base !== 'string') return { presented, candidates }
-  return { presented, key: keyThatMade(presented, candidates, { now, macOf: (mac) => mac.of(base) }) }
+  return { presented, key: keyThatMade(presented, candidates, now, base) }
 }
 
-interface MacWork {
-  readonly now: number
-  readonly macOf: (mac: Mac, place: number) => Uint8Array
-}
-
-/** The key that made the MAC. All candidates are tried unless one is right. */
-function keyThatMade ({ algorithm, mac }: PresentedSignature, candidates: readonly TrustedKey[], { now, macOf }: MacWork): TrustedKey {
-  for (const [i, key] of candidates.entries()) {
-    if (!isSameMac({ computed: macOf(macFor(key, algorithm), i), presented: mac }) || !key.isReal) continue
+/** The key that made the MAC: over this text, or what was computed for each key while the body came. All are tried unless one is right. */
+function keyThatMade ({ algorithm, mac }: PresentedSignature, candidates: readonly TrustedKey[], now: number, signed: string | readonly Uint8Array[]): TrustedKey {
+  for (let i = 0; i < candidates.length; i++) {
+    const key = candidates[i]!
+    const computed = typeof signed === 'string' ? macFor(key, algorithm).of(signed) : signed[i]!
+    if (!isSameMac({ computed, presented: mac }) || !key.isReal) continue
     if (algorithm !== undefined && key.macs[algorithm] === undefined) throw invalid('algorithm')
     if (now < key.notBeforeMs) throw invalid('key-early')
     if (now >= key.notAfterMs) throw invalid('key-expired')
@@ -104,16 +105,13 @@ export function startBodyMac ({ presented, candidates }: PendingSignature): Body
     const running = candidates.map((key) => macFor(key, presented.algorithm).start().update(before))
     return {
       update (piece) { for (const mac of running) mac.update(piece) },
-      prove: (now) => keyThatMade(presented, candidates, { now, macOf: (_mac, place) => running[place]!.update(after).digest() })
+      prove: (now) => keyThatMade(presented, candidates, now, running.map((mac) => mac.update(after).digest()))
     }
   }
   const digest = createHash('sha256')
   return {
     update (piece) { digest.update(piece) },
-    prove (now) {
-      const base = before + digest.digest(body) + after
-      return keyThatMade(presented, candidates, { now, macOf: (mac) => mac.of(base) })
-    }
+    prove: (now) => keyThatMade(presented, candidates, now, before + digest.digest(body) + after)
   }
 }
 
