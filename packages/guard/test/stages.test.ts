@@ -1,15 +1,16 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import type { FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import type { Test } from 'tap'
 import {
-  allOf, anyOf, AuthError, challenge, decisionChannel, hasIdentity, identityOf, optional, problemDetails, type Decision, type Judgement, type Outcome,
+  allOf, anyOf, AuthError, challenge, decisionChannel, guard, hasIdentity, identityOf, optional, problemDetails, type Decision, type Judgement, type Outcome,
   type Policy
 } from '../src/index.js'
 import { guardedApp, keyGuard, placeGuard, refusedBy, viewsOf, watchProcess, type KeyGuard } from './fixtures/guards.js'
 import { rawRequest } from './fixtures/raw-request.js'
+import { sendHttp2 } from './fixtures/send-body.js'
 
 const handler = () => 'reached'
 const right: Judgement = { identity: { right: true }, principal: { scopes: [] } }
@@ -50,6 +51,20 @@ t.test('a judged credential is gone from every view of the request, in handlers 
       t.notMatch(body, /canary|x-alpha/i, `${name}, ${when}`)
     }
   }
+})
+
+t.test('a judged credential is gone from every view of a message of HTTP/2', async (t) => {
+  const app = Fastify({ http2: true }) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  await app.register(guard)
+  const session = keyGuard('session', { credentials: [{ cookie: 'session' }], isPresented: ({ headers }) => /session=/.test(String(headers.cookie)), judge: () => right })
+  app.get('/', { onRequest: allOf(keyGuard('alpha', { judge: () => right }), session) }, viewsOf)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { status, body } = await sendHttp2(app, { method: 'GET', headers: { 'x-alpha': 'canary', 'x-kept': 'kept', 'cookie': 'session=canary; other=kept' } })
+  t.equal(status, 200)
+  t.match(body, /"headers":\{.*"x-kept":"kept".*"rawHeaders":\[.*"x-kept","kept"/, 'the other headers stay')
+  t.match(body, /other=kept/)
+  t.notMatch(body, /canary|x-alpha/)
 })
 
 t.test('a judged credential is gone from error hooks and logs where the body is what is wrong', async (t) => {

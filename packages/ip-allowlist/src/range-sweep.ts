@@ -6,24 +6,21 @@
  * timer and nothing to compile again.
  */
 
-import { columnsOf, compareRows, copyRow, inSlices, orderOf, stepRow, withLandmarks, type Columns, type RangeTable, type SortedTable } from './range-table.js'
-
-// Smaller than other slices, since a row may leave the heap here and another enter it.
-const sweepSlice = 8_192
+import { columnsOf, compareRows, copyRow, inSlices, orderOf, slice, stepRow, withLandmarks, type Columns, type RangeTable, type SortedTable } from './range-table.js'
 
 /** The same addresses with the same ends in time, as a sorted table. */
 export function * sweepRanges (ranges: RangeTable): Generator<undefined, SortedTable> {
   const order = yield * orderOf(ranges.firsts, ranges.count)
   const sweep = new Sweep(ranges)
-  yield * inSlices(ranges.count, sweepSlice, (from, to) => {
+  yield * inSlices(ranges.count, (from, to) => {
     for (let index = from; index < to; index++) sweep.enter(order[index]!)
   })
   let goesOn = true
   while (goesOn) {
-    for (let step = 0; goesOn && step < sweepSlice; step++) goesOn = sweep.settle(undefined)
+    for (let step = 0; goesOn && step < slice; step++) goesOn = sweep.settle(undefined)
     yield
   }
-  return withLandmarks(sweep.pieces.table())
+  return withLandmarks(yield * sweep.pieces.table())
 }
 
 class Sweep {
@@ -130,16 +127,20 @@ class Pieces {
       return
     }
     // Pieces are fewer than twice the ranges, and seldom more than the ranges.
-    if (this.#count === this.#firsts[0]!.length) this.#resize(2 * this.#count)
+    if (this.#count === this.#firsts[0]!.length) this.#grow(2 * this.#count)
     copyRow(this.#firsts, this.#count, first, 0)
     copyRow(this.#lasts, this.#count, last, 0)
     if (this.#expiries !== undefined) this.#expiries[this.#count] = expiry!
     this.#count++
   }
 
-  table (): RangeTable {
-    this.#resize(this.#count)
-    return { count: this.#count, firsts: this.#firsts, lasts: this.#lasts, expiries: this.#expiries }
+  /** What there is, in columns of just that length. */
+  * table (): Generator<undefined, RangeTable> {
+    const count = this.#count
+    if (count === this.#firsts[0]!.length) return { count, firsts: this.#firsts, lasts: this.#lasts, expiries: this.#expiries }
+    const firsts = yield * shortened(this.#firsts, count)
+    this.#firsts = []
+    return { count, firsts, lasts: yield * shortened(this.#lasts, count), expiries: this.#expiries?.slice(0, count) }
   }
 
   #continues (first: Columns, expiry: number | undefined): boolean {
@@ -149,14 +150,23 @@ class Pieces {
     return compareRows(this.#after, 0, first, 0) === 0
   }
 
-  #resize (rows: number): void {
-    if (rows === this.#firsts[0]!.length) return
-    const resized = <T extends Uint32Array | Float64Array>(column: T, larger: T): T => {
-      larger.set(column.subarray(0, rows))
+  #grow (rows: number): void {
+    const grown = <T extends Uint32Array | Float64Array>(column: T, larger: T): T => {
+      larger.set(column)
       return larger
     }
-    this.#firsts = this.#firsts.map((column) => resized(column, new Uint32Array(rows)))
-    this.#lasts = this.#lasts.map((column) => resized(column, new Uint32Array(rows)))
-    this.#expiries &&= resized(this.#expiries, new Float64Array(rows))
+    this.#firsts = this.#firsts.map((column) => grown(column, new Uint32Array(rows)))
+    this.#lasts = this.#lasts.map((column) => grown(column, new Uint32Array(rows)))
+    this.#expiries &&= grown(this.#expiries, new Float64Array(rows))
   }
+}
+
+/** Copies, a column at a time. */
+function * shortened (columns: Columns, rows: number): Generator<undefined, Columns> {
+  const copies: Uint32Array[] = []
+  for (const column of columns) {
+    copies.push(column.slice(0, rows))
+    yield
+  }
+  return copies
 }

@@ -18,15 +18,15 @@ export interface SortedTable extends RangeTable {
 }
 
 const rowsPerLandmark = 64
-// Each slice is a few milliseconds of work, so that a slow machine stays under 50.
-const tableSlice = 32_768
+/** A part of a long piece of work: less than a millisecond of it. */
+export const slice = 1_024
 
 export function columnsOf (width: number, rows: number): Columns {
   return Array.from({ length: width }, () => new Uint32Array(rows))
 }
 
-/** Does a long piece of work in parts; between them, whoever drives the generator may let others run. */
-export function * inSlices (count: number, slice: number, work: (from: number, to: number) => void): Generator<undefined, void> {
+/** Does a long piece of work in slices; between them, whoever drives the generator may let others run. */
+export function * inSlices (count: number, work: (from: number, to: number) => void): Generator<undefined, void> {
   for (let from = 0; from < count; from += slice) {
     work(from, Math.min(from + slice, count))
     yield
@@ -92,18 +92,18 @@ export function * orderOf (columns: Columns, count: number): Generator<undefined
   let order = new Uint32Array(count)
   let spare = new Uint32Array(count)
   const starts = new Uint32Array(257)
-  yield * inSlices(count, tableSlice, (from, to) => {
+  yield * inSlices(count, (from, to) => {
     for (let index = from; index < to; index++) order[index] = index
   })
   for (const column of columns.toReversed()) {
     for (const shift of [0, 8, 16, 24]) {
       starts.fill(0)
-      yield * inSlices(count, tableSlice, (from, to) => {
+      yield * inSlices(count, (from, to) => {
         for (let row = from; row < to; row++) starts[(column[row]! >>> shift & 255) + 1]!++
       })
       if (starts.includes(count)) continue
       for (let value = 1; value < 257; value++) starts[value]! += starts[value - 1]!
-      yield * inSlices(count, tableSlice, (from, to) => {
+      yield * inSlices(count, (from, to) => {
         for (let index = from; index < to; index++) {
           const row = order[index]!
           spare[starts[column[row]! >>> shift & 255]!++] = row
