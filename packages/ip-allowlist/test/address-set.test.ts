@@ -185,12 +185,9 @@ t.test('lets the highest address of a family end like any other', async (t) => {
 })
 
 t.test('refuses an entry that became longer while it was compiled', async (t) => {
-  const entry = { entry: '10.0.0.1' }
-  // So many that the first turn counts them all, and does not come to the last one when it parses them.
-  const before = Array.from({ length: 50_000 }, (_, i) => `10.1.${i >>> 8}.${i & 255}`)
-  const building = buildAddressSet([...before, entry])
-  entry.entry = '2001:db8::1'
-  await t.rejects(building, { option: 'entries[50000]', message: /changed while it was compiled/ })
+  let reads = 0
+  const entry = { get entry () { return reads++ === 0 ? '10.0.0.1' : '2001:db8::1' } }
+  await t.rejects(buildAddressSet([entry]), { option: 'entries[0]', message: /changed while it was compiled/ })
 })
 
 t.test('keeps the boundaries of an entry', async (t) => {
