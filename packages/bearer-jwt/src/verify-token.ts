@@ -91,7 +91,9 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
   function judgeAgain (known: VerifiedToken, nowMs: number): VerifiedToken {
     verifyTime(known.dates, known.trust.rules, nowMs / 1000)
     // What the user's own function makes is the user's, frozen or not: each request gets one of its own.
-    return options.identity === undefined ? known : { ...known, ...judgementOf(known.payload, known, options) }
+    if (options.identity === undefined) return known
+    const judged = judgementOf(known.payload, known, options)
+    return { ...known, ...judged, revocable: { ...known.revocable, tenant: judged.identity.tenant } }
   }
 
   function verifyNew (token: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {

@@ -12,7 +12,7 @@ export interface ClaimStore {
   claim (key: string, ttlMs: number, value?: string): Promise<ClaimResult>
   /**
    * As `claim`, in a store that can tell at once; throws what `claim` rejects with. Where it is there, guards call it in the
-   * place of `claim`, and wait for nothing.
+   * place of `claim`, and wait for nothing; whoever puts another `claim` into such a store takes this one out.
    */
   claimNow? (key: string, ttlMs: number, value?: string): ClaimResult
   /** Gives the key back, only if it is still held with the value `owner`; otherwise does nothing. */

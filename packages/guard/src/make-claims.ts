@@ -57,7 +57,7 @@ function makeClaim (due: DueClaim, request: FastifyRequest, { state, places }: S
   if (quota !== undefined && !places.take(quota, now, made.untilMs)) return refuse(attempt, refusal('ERR_GUARD_CLAIM_LIMIT', { retryAfterSeconds: ttlMs / 1000 }))
   let result
   try {
-    result = store.claimNow === undefined ? store.claim(key, ttlMs, made.owner) : store.claimNow(key, ttlMs, made.owner)
+    result = typeof store.claimNow === 'function' ? store.claimNow(key, ttlMs, made.owner) : store.claim(key, ttlMs, made.owner)
   } catch (cause) {
     return lost(attempt, cause)
   }
@@ -74,7 +74,7 @@ async function waitFor (asked: Promise<ClaimResult>, attempt: Attempt): Promise<
   }
   if (result !== 'late') return accept(result, attempt)
   // Answered 503: if the store takes the key after all, the client's next try must not count as a repetition.
-  asked.then((answer) => { if (answer.claimed) release(made) }, ignore)
+  asked.then((answer: Partial<ClaimResult> | undefined) => { if (answer?.claimed === true) release(made) }).catch(ignore)
   return refuseUnmade(attempt, refusal('ERR_GUARD_STORE_UNAVAILABLE', { reason: 'store-timeout' }))
 }
 

@@ -5,7 +5,7 @@ import type { FastifyRequest } from 'fastify'
 import t from 'tap'
 import type { Test } from 'tap'
 import { allOf, memoryStore, type Claim, type ClaimStore, type GuardDefinition, type Judgement } from '../src/index.js'
-import { codeOf, guardedApp, keyGuard, MapStore, refusedBy, viewsOf } from './fixtures/guards.js'
+import { codeOf, guardedApp, keyGuard, MapStore, refusedBy, viewsOf, watchProcess } from './fixtures/guards.js'
 
 const handler = () => 'reached'
 const right: Judgement = { identity: { right: true }, principal: { scopes: [] } }
@@ -72,6 +72,17 @@ t.test('a store that makes no sense is 503, at once or later', async (t) => {
       t.same(await send(), [503, 'ERR_GUARD_STORE_UNAVAILABLE', '1'], 'the claim before it was given back')
     }
   }
+})
+
+t.test('a store that makes no sense too late changes nothing more', async (t) => {
+  const quiet = watchProcess(t)
+  for (const late of [undefined, null, { claimed: 'yes' }]) {
+    const store = { claim: () => sleep(40, late), release: async () => undefined } as unknown as ClaimStore
+    const send = await claimingApp(t, { store, timeoutMs: 10 })
+    t.same(await send(), [503, 'ERR_GUARD_STORE_UNAVAILABLE', '1'])
+  }
+  await sleep(80)
+  t.same(await quiet(), [])
 })
 
 t.test('what a guard says of a repetition is a refusal, whatever it is', async (t) => {

@@ -6,7 +6,7 @@
 
 import { invalid } from './errors.js'
 import { serializeDictionary, serializeItem, serializeList, serializeMember, serializeParameters } from './serialize-fields.js'
-import { parseDictionary, parseItem, parseList, type Dictionary, type Item, type Member, type Parameters } from './structured-fields.js'
+import { parseDictionary, parseItem, parseList, type Dictionary, type InnerList, type Item, type Member, type Parameters } from './structured-fields.js'
 
 /** Lines of fields as they came, names and values in turn: what Node calls `rawHeaders`. */
 export type FieldLines = readonly string[]
@@ -81,14 +81,19 @@ const defaultPorts: Readonly<Record<string, string>> = { http: ':80', https: ':4
  */
 export function readSignatureInput (member: Member | undefined): SignatureInput {
   if (member?.type !== 'inner-list') throw invalid('components')
-  const { items, parameters, parameterText = serializeParameters(parameters) } = member
+  const { items, parameters, written } = member
   let covered = coveredBy.get(items)
   if (covered === undefined) {
     covered = readComponents(items)
     // A list that nobody can change is one that the parser remembers.
     if (Object.isFrozen(items)) coveredBy.set(items, covered)
   }
-  return { components: covered.components, parameters, text: covered.text + parameterText }
+  return { components: covered.components, parameters, text: covered.text + textOf(parameters, written) }
+}
+
+/** Whoever puts other parameters into a list that was read has them written. */
+function textOf (parameters: Parameters, written: InnerList['written']): string {
+  return written?.parameters === parameters ? written.text : serializeParameters(parameters)
 }
 
 interface Covered { readonly components: readonly Component[], readonly text: string }

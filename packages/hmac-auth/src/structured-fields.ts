@@ -24,8 +24,8 @@ export interface InnerList {
   readonly type: 'inner-list'
   readonly items: readonly Item[]
   readonly parameters: Parameters
-  /** The parameters as they stood there, if that is the one way to write them; told only where repeated keys are refused. */
-  readonly parameterText?: string | undefined
+  /** How these parameters stood there, if that is the one way to write them; told only where repeated keys are refused. */
+  readonly written?: { readonly parameters: Parameters, readonly text: string } | undefined
 }
 
 /** What a list holds, and what a key of a dictionary stands for. */
@@ -169,7 +169,8 @@ class FieldParser {
 
   #innerList (): InnerList {
     if (!this.#refusesRepeated) return { type: 'inner-list', items: this.#items(), parameters: this.#parameters() }
-    return { type: 'inner-list', items: this.#knownItems(), parameters: this.#parameters(), parameterText: this.#parameterText }
+    const [items, parameters, text] = [this.#knownItems(), this.#parameters(), this.#parameterText]
+    return { type: 'inner-list', items, parameters, written: text === undefined ? undefined : { parameters, text } }
   }
 
   /** What a text says depends on nothing but the text, up to the parenthesis that closed it. */

@@ -3,6 +3,7 @@ import { isAuthError } from '@sallyport/guard'
 import * as fc from 'fast-check'
 import t from 'tap'
 import { serializeDictionary, serializeItem, serializeList, serializeParameters } from '../src/serialize-fields.js'
+import { readSignatureInput } from '../src/signature-base.js'
 import { parseDictionary, parseItem, parseList, type BareItem, type Dictionary, type InnerList, type Item, type List, type Member } from '../src/structured-fields.js'
 
 const refused = { code: 'ERR_HMAC_AUTH_SIGNATURE_INVALID', statusCode: 401 }
@@ -138,19 +139,23 @@ t.test('reads what another writer wrote, and what it writes itself', async () =>
 
 /** Parameters whose text the parser kept must be written so. */
 function withoutTexts (dictionary: Dictionary): Dictionary {
-  return new Map(Array.from(dictionary, ([key, member]) => {
+  return new Map(Array.from(dictionary, ([key, member]): [string, Member] => {
     if (member.type !== 'inner-list') return [key, member]
-    const { parameterText, ...list } = member
-    if (parameterText !== undefined && parameterText !== serializeParameters(list.parameters)) throw new Error(`${parameterText} is written otherwise`)
+    const { written, ...list } = member
+    if (written !== undefined && written.text !== serializeParameters(list.parameters)) throw new Error(`${written.text} is written otherwise`)
     return [key, list]
   }))
 }
 
 t.test('keeps the text of parameters that can be written in one way only', async (t) => {
-  const textOf = (parameters: string): string | undefined => (parseDictionary(`a=("b")${parameters}`, { repeatedKeys: 'refuse' }).get('a') as InnerList).parameterText
+  const textOf = (parameters: string): string | undefined => (parseDictionary(`a=("b")${parameters}`, { repeatedKeys: 'refuse' }).get('a') as InnerList).written?.text
   for (const kept of ['', ';created=1700000000;keyid="a\\"b";nonce="";alg="hmac-sha256"', ';a;b=token;c=9']) t.equal(textOf(kept), kept)
   for (const other of ['; a=1', ';a=01', ';a=0', ';a=-1', ';a=1.0', ';a=?1', ';a=:AA==:', ';a=@1', ';a=%"x"', ';a=01;b="x"', ';b="x"; a']) t.equal(textOf(other), undefined, other)
-  t.equal((parseDictionary('a=();b=1').get('a') as InnerList).parameterText, undefined, 'where a later key takes the place of an earlier one')
+  const list = parseDictionary('a=("@method");created=1', { repeatedKeys: 'refuse' }).get('a') as InnerList
+  const other = { ...list, parameters: new Map(list.parameters).set('created', { type: 'integer', value: 2 }) }
+  t.equal(readSignatureInput(list).text, '("@method");created=1')
+  t.equal(readSignatureInput(other).text, '("@method");created=2', 'not that of other parameters')
+  t.equal((parseDictionary('a=();b=1').get('a') as InnerList).written?.text, undefined, 'where a later key takes the place of an earlier one')
 })
 
 t.test('gives a value or the one refusal, whatever the text', async () => {

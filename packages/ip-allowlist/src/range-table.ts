@@ -18,7 +18,7 @@ export interface SortedTable extends RangeTable {
 }
 
 const rowsPerLandmark = 64
-/** A part of a long piece of work: less than a millisecond of it. */
+/** A part of a long piece of work: some hundred microseconds of it, as a rule. */
 export const slice = 1_024
 
 export function columnsOf (width: number, rows: number): Columns {
