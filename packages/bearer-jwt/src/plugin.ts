@@ -64,7 +64,7 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
   }
 })
 
-/** A revoked token is refused; where nobody can tell, the request is unavailable. */
+/** A revoked token is refused; where nobody can tell, the request is unavailable. As `askResolver` does it, without its closures: it is asked for each request. */
 function ifNotRevoked (found: VerifiedToken, list: RevocationList): VerifiedToken | Promise<VerifiedToken> {
   let isRevoked
   try {

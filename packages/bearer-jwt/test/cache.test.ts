@@ -286,6 +286,16 @@ t.test('refuses a known token as soon as it is revoked, and can\'t judge it wher
   }
 })
 
+t.test('asks of the tenant that a known token proves now, where a reader of the user\'s decides', async (t) => {
+  let tenant = 'before'
+  const isRevoked = (token: RevocableToken): boolean => token.tenant === 'after'
+  const { send } = await testApp(t, { tenant: () => tenant, identity: (found) => found, revocations: { isRevoked } })
+  const token = hmacToken(claims)
+  for (let i = 0; i < 3; i++) t.equal((await send(token)).statusCode, 200)
+  tenant = 'after'
+  isRefused(t, await send(token), 'ERR_BEARER_JWT_TOKEN_REVOKED')
+})
+
 t.test('takes an answer of revocations that is not false for a revoked token', async (t) => {
   for (const answer of [true, undefined, null, 0, '', 'no', {}]) {
     const { send } = await testApp(t, { revocations: { isRevoked: () => answer as boolean } })

@@ -1,11 +1,11 @@
 import { request as httpRequest } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyRequest } from 'fastify'
+import Fastify, { type FastifyRequest } from 'fastify'
 import t from 'tap'
 import type { Test } from 'tap'
 import { allOf, memoryStore, type Claim, type ClaimStore, type GuardDefinition, type Judgement } from '../src/index.js'
-import { codeOf, guardedApp, keyGuard, MapStore, refusedBy, viewsOf, watchProcess } from './fixtures/guards.js'
+import { codeOf, guardedApp, keyGuard, keyPlugin, MapStore, refusedBy, viewsOf, watchProcess } from './fixtures/guards.js'
 
 const handler = () => 'reached'
 const right: Judgement = { identity: { right: true }, principal: { scopes: [] } }
@@ -236,6 +236,19 @@ t.test('committed() is told once for each guard that passed, after the claims an
   t.same(order, ['claim key', 'committed alpha alpha+beta', 'committed beta alpha+beta', 'body', 'handler'])
   t.equal((await send('pass')).statusCode, 401)
   t.same(order, ['claim key'], 'not when the claim was refused')
+})
+
+t.test('in a scope that was loaded before guard came, claims are made and credentials hidden all the same', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const store = memoryStore()
+  await app.register(async (child) => { child.get('/', { onRequest: keyGuard('alpha', claiming({ store })) }, viewsOf) })
+  await app.register(keyPlugin('beta'))
+  const send = () => app.inject({ url: '/', headers: { 'x-alpha': 'canary' } })
+  const first = await send()
+  t.equal(first.statusCode, 200)
+  t.notMatch(first.body, /canary|x-alpha/)
+  t.equal(codeOf(await send()), 'ERR_REPEATED_REJECTED')
 })
 
 t.test('a guard with a claim that runs after its stage is refused', async (t) => {
