@@ -1,7 +1,7 @@
 /** Finds the token in a request: exactly one, in exactly one place. */
 
 import type { FastifyRequest } from 'fastify'
-import { headerValues, startsWithScheme } from '@sallyport/guard'
+import { headerValues, severalLines, soleHeaderValue, startsWithIgnoringCase } from '@sallyport/guard'
 import { refusal } from './errors.js'
 
 /** Where a token may stand. */
@@ -13,11 +13,8 @@ export type TokenSource
   /** A cookie by its exact name. */
     | { readonly cookie: string }
 
-/** More than one token, or more than one field line where one stands. */
-const several = Symbol('several tokens')
-
-/** What a request holds: no token, one, or several. */
-export type FoundToken = string | typeof several | undefined
+/** What a request holds: no token, one, or more than one (or more than one field line where one stands). */
+export type FoundToken = string | typeof severalLines | undefined
 
 /**
  * Finds the token in the sources; a header without the right scheme holds none. Guard asks whether there is one and then what
@@ -43,41 +40,47 @@ function findToken (request: FastifyRequest, sources: readonly TokenSource[]): F
   let found = tokenIn(request, sources[0]!)
   for (let i = 1; i < sources.length; i++) {
     const other = tokenIn(request, sources[i]!)
-    if (other !== undefined) found = found === undefined ? other : several
+    if (other !== undefined) found = found === undefined ? other : severalLines
   }
   return found
 }
 
 /** The one token. Throws if there are several, or if it is empty or too long. */
 export function readToken (found: FoundToken, maxTokenBytes: number): string {
-  if (found === several) throw refusal('ERR_BEARER_JWT_TOKEN_AMBIGUOUS')
+  if (found === severalLines) throw refusal('ERR_BEARER_JWT_TOKEN_AMBIGUOUS')
   if (found === undefined || found === '' || found.length > maxTokenBytes) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'malformed' })
   return found
 }
 
 function tokenIn (request: FastifyRequest, source: TokenSource): FoundToken {
-  if ('cookie' in source) return onlyOne(cookieValues(request, source.cookie))
-  const values = headerValues(request, source.header)
-  if (!('scheme' in source)) return onlyOne(values)
-  if (values.length < 2) return values.length === 0 ? undefined : afterScheme(values[0]!, source.scheme)
-  // More than one field line can't be an honest client's, whichever of them is ours.
-  return values.every((value) => afterScheme(value, source.scheme) === undefined) ? undefined : several
+  if ('cookie' in source) return tokenInCookies(request, source.cookie)
+  const value = soleHeaderValue(request, source.header)
+  if (value === undefined || !('scheme' in source)) return value
+  return value === severalLines ? tokenInLines(request, source) : afterScheme(value, source.scheme)
 }
 
-function onlyOne (values: readonly string[]): FoundToken {
-  return values.length < 2 ? values[0] : several
+/** More than one field line can't be an honest client's, whichever of them is ours. */
+function tokenInLines (request: FastifyRequest, { header, scheme }: { readonly header: string, readonly scheme: string }): FoundToken {
+  return headerValues(request, header).every((value) => afterScheme(value, scheme) === undefined) ? undefined : severalLines
+}
+
+function tokenInCookies (request: FastifyRequest, name: string): FoundToken {
+  const values = cookieValues(request, name)
+  return values.length < 2 ? values[0] : severalLines
 }
 
 const SPACE = 0x20
 
 /** What follows the scheme and its spaces; `undefined` where another scheme stands. */
 function afterScheme (value: string, scheme: string): string | undefined {
-  let start = scheme.length
-  if (!startsWithScheme(value, scheme)) return undefined
-  // The scheme in any case, then an end, or something that can't belong to its name.
-  if (value.charCodeAt(start) !== SPACE && value.length > start && /[\w!#$%&'*+.^`|~-]/.test(value.charAt(start))) return undefined
-  while (value.charCodeAt(start) === SPACE) start++
-  return value.slice(start)
+  if (!startsWithIgnoringCase(value, scheme)) return undefined
+  const end = scheme.length
+  return value.charCodeAt(end) === SPACE && value.charCodeAt(end + 1) !== SPACE ? value.slice(end + 1) : afterSpaces(value.slice(end))
+}
+
+/** Not as nearly everybody writes it: no space, several, or a name that only begins as the scheme does. */
+function afterSpaces (rest: string): string | undefined {
+  return /^[\w!#$%&'*+.^`|~-]/.test(rest) ? undefined : rest.replace(/^ +/, '')
 }
 
 function cookieValues (request: FastifyRequest, name: string): readonly string[] {

@@ -73,7 +73,7 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
   }
 
   function verifyAndRemember (token: string, place: string, nowMs: number): VerifiedToken | Promise<VerifiedToken> {
-    return verifyAndNote(token, nowMs, (verified) => { cache.set(place, verified) })
+    return verifyAndNote(token, nowMs, (verified) => { cache.set(place, Object.freeze(verified)) })
   }
 
   /** The cryptography stands as long as its keys do. */

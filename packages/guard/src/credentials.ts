@@ -1,7 +1,7 @@
 /** Where credentials stand in a request: reading every value of a header, and hiding what has been judged. */
 
 import type { FastifyRequest } from 'fastify'
-import { addHeader, removeHeader, valuesOf, type IsOurs } from './header-views.js'
+import { addHeader, hasScheme, removeHeader, SEVERAL, soleLine, valuesOf } from './header-views.js'
 
 /** One place that a guard reads a credential from. Names are compared without case. */
 export type CredentialSource
@@ -12,6 +12,15 @@ export type CredentialSource
 /** Every value of a header as it came, one for each field line; `name` in lower case. Node joins or drops repeats, this does not. */
 export function headerValues (request: FastifyRequest, name: string): readonly string[] {
   return valuesOf(request.raw.rawHeaders, name)
+}
+
+/** Stands for the value of a header that came in more than one field line. */
+export const severalLines = Symbol('several field lines')
+
+/** The value of a header that came in one field line; `undefined` where there is none. `name` in lower case. */
+export function soleHeaderValue ({ raw: { rawHeaders } }: FastifyRequest, name: string): string | typeof severalLines | undefined {
+  const at = soleLine(rawHeaders, name)
+  return at >= 0 ? rawHeaders[at + 1] : at === SEVERAL ? severalLines : undefined
 }
 
 /** True if two guards could judge the same credential: the same cookie, or the same header with the same scheme or with none. */
@@ -32,40 +41,15 @@ export function describeSource (source: CredentialSource): string {
 
 /** A place that a credential is to be taken out of; names and schemes in lower case. */
 export type HiddenPlace
-  = { readonly header: string, readonly isOurs: IsOurs }
+  = { readonly header: string, readonly scheme: string | undefined }
     | { readonly cookie: string }
 
 /** What has to go of these sources once they have been judged. */
 export function hiddenPlacesOf (sources: readonly CredentialSource[]): readonly HiddenPlace[] {
   return sources.flatMap((source): HiddenPlace[] => {
-    if ('header' in source) return [{ header: source.header.toLowerCase(), isOurs: isOfScheme(source.scheme) }]
+    if ('header' in source) return [{ header: source.header.toLowerCase(), scheme: source.scheme?.toLowerCase() }]
     return 'cookie' in source ? [source] : []
   })
-}
-
-const isAny: IsOurs = () => true
-
-function isOfScheme (scheme: string | undefined): IsOurs {
-  if (scheme === undefined) return isAny
-  const wanted = scheme.toLowerCase()
-  return (value) => startsWithScheme(String(value), wanted)
-}
-
-const CASE_BIT = 0x20
-
-/** Whether a value starts with a scheme, given in lower case, in any case. Letter by letter: a copy in lower case would hold the credential. */
-export function startsWithScheme (value: string, scheme: string): boolean {
-  if (value.length < scheme.length) return false
-  for (let i = 0; i < scheme.length; i++) {
-    const given = value.charCodeAt(i)
-    const wanted = scheme.charCodeAt(i)
-    if (given !== wanted && !(isLetter(wanted) && (given | CASE_BIT) === wanted)) return false
-  }
-  return true
-}
-
-function isLetter (code: number): boolean {
-  return code >= 0x61 && code <= 0x7a
 }
 
 /**
@@ -75,16 +59,16 @@ function isLetter (code: number): boolean {
 export function hideCredentials (request: FastifyRequest, places: readonly HiddenPlace[], isRefused: boolean): void {
   for (let i = 0; i < places.length; i++) {
     const place = places[i]!
-    if ('header' in place) hideHeader(request, place.header, isRefused ? isAny : place.isOurs)
+    if ('header' in place) hideHeader(request, place.header, isRefused ? undefined : place.scheme)
     else hideCookie(request, place.cookie)
   }
 }
 
-function hideHeader (request: FastifyRequest, name: string, isOurs: IsOurs): void {
-  removeHeader(request.raw, name, isOurs)
+function hideHeader (request: FastifyRequest, name: string, scheme?: string): void {
+  removeHeader(request.raw, name, scheme)
   // Whatever user code assigned to request.headers lies here and is merged over the raw headers.
   const { additionalHeaders } = request as { additionalHeaders?: Record<string, unknown> }
-  if (additionalHeaders !== undefined && isOurs(additionalHeaders[name])) delete additionalHeaders[name]
+  if (additionalHeaders !== undefined && hasScheme(additionalHeaders[name], scheme)) delete additionalHeaders[name]
 }
 
 function hideCookie (request: FastifyRequest, name: string): void {
@@ -93,7 +77,7 @@ function hideCookie (request: FastifyRequest, name: string): void {
   const parsed = (request as { cookies?: Record<string, unknown> }).cookies
   if (parsed !== undefined && parsed !== null) delete parsed[name]
   if (kept === cookie) return
-  hideHeader(request, 'cookie', isAny)
+  hideHeader(request, 'cookie')
   if (kept !== undefined) addHeader(request.raw, 'cookie', kept)
 }
 

@@ -5,33 +5,64 @@
 
 import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
+import { isSameIgnoringCase, startsWithIgnoringCase } from './letters.js'
 
-type Message = Pick<IncomingMessage, 'headers' | 'headersDistinct' | 'rawHeaders'> & Record<symbol, unknown>
+type Headers = IncomingMessage['headers']
+type Views = Pick<IncomingMessage, 'headers' | 'rawHeaders'> & Partial<Pick<IncomingMessage, 'headersDistinct'>>
+type Message = Views & Record<symbol, unknown>
 
-/** True for a value that is to go. */
-export type IsOurs = (value: unknown) => boolean
-
-/** Takes the field lines of one header whose value is ours out of every view; `name` in lower case. */
-export function removeHeader (raw: IncomingMessage, name: string, isOurs: IsOurs): void {
+/**
+ * Takes the field lines of one header out of every view, those whose value has a scheme where one is named; names and
+ * schemes in lower case. Nearly every credential is the only line of its name, in a message that nobody has changed.
+ */
+export function removeHeader (raw: IncomingMessage, name: string, scheme?: string): void {
   const message = raw as unknown as Message
   const { rawHeaders } = message
-  const isLazy = makesViewsLater(message)
-  // Where Node's own marks are not known, it makes its views here: from lines that are all still there.
-  const headers = (isLazy ? message[marks!.headers] : message.headers) as Record<string, unknown> | undefined | null
-  const distinct = (isLazy ? message[marks!.distinct] : message.headersDistinct) as Record<string, string[]> | undefined | null
-  const others = valuesOf(rawHeaders, name, isOurs)
-  const all = others.length === 0 ? others : valuesOf(rawHeaders, name)
-  const isChanged = removeLines(rawHeaders, name, isOurs)
-  if (isLazy) message[marks!.count] = rawHeaders.length
-  if (headers !== undefined && headers !== null && name in headers) {
-    const before = headers[name]
-    const kept = isChanged ? keptOf(before, all, others) : isOurs(before) ? undefined : before
-    if (kept === undefined) delete headers[name]
-    else if (kept !== before) headers[name] = kept
+  const headers = headersOnly(message)
+  const at = soleLine(rawHeaders, name)
+  const value = at < 0 ? undefined : rawHeaders[at + 1]
+  if (headers === undefined || at === SEVERAL || headers[name] !== value) {
+    removeLines(message, name, scheme)
+    return
   }
+  if (value === undefined || !hasScheme(value, scheme)) return
+  removeLine(rawHeaders, at)
+  message[marks!.count] = rawHeaders.length
+  message.headers = withoutEntry(headers, name)
+}
+
+/** Whether a value is to go where what has this scheme goes. */
+export function hasScheme (value: unknown, scheme: string | undefined): boolean {
+  return scheme === undefined || startsWithIgnoringCase(String(value), scheme)
+}
+
+function removeLine (lines: string[], at: number): void {
+  for (let i = at + 2; i < lines.length; i++) lines[i - 2] = lines[i]!
+  // One by one: setting the length of a list leaves compiled code.
+  lines.pop()
+  lines.pop()
+}
+
+/** A copy: deleting takes longer, and makes the object slow for all who read it. Who kept the old one does not find the credential in it either. */
+function withoutEntry (headers: Headers, name: string): Headers {
+  const copy: Headers = {}
+  for (const other in headers) if (other !== name) copy[other] = headers[other]
+  headers[name] = undefined
+  return copy
+}
+
+/** In any message, whatever has been done to it. Both views are asked for before lines go, so that Node makes none later. */
+function removeLines ({ headers, headersDistinct: distinct, rawHeaders }: Views, name: string, scheme: string | undefined): void {
+  const all = valuesOf(rawHeaders, name)
+  const others = all.filter((value) => !hasScheme(value, scheme))
+  for (let i = rawHeaders.length - 2; i >= 0; i -= 2) if (isSameIgnoringCase(rawHeaders[i]!, name) && hasScheme(rawHeaders[i + 1], scheme)) rawHeaders.splice(i, 2)
+  const before = headers[name]
+  const kept = all.length > others.length ? keptOf(before, all, others) : hasScheme(before, scheme) ? undefined : before
+  if (kept === undefined) delete headers[name]
+  else headers[name] = kept as string
   if (distinct?.[name] === undefined) return
   if (others.length === 0) delete distinct[name]
-  else distinct[name] = [...others]
+  else distinct[name] = others
 }
 
 /** What remains of a header's value in `headers`: Node joins some headers' lines there and keeps the first of others'. */
@@ -42,63 +73,50 @@ function keptOf (before: unknown, all: readonly string[], others: readonly strin
 }
 
 /** Puts one field line in every view, for a header that none of them has. */
-export function addHeader (raw: IncomingMessage, name: string, value: string): void {
-  const message = raw as unknown as Message
-  const isLazy = makesViewsLater(message)
-  const distinct = (isLazy ? message[marks!.distinct] : message.headersDistinct) as Record<string, string[]> | undefined | null
-  // Asked for, so made: from the lines before this one.
-  message.headers[name] = value
-  if (distinct !== undefined && distinct !== null) distinct[name] = [value]
-  message.rawHeaders.push(name, value)
-  if (isLazy) message[marks!.count] = message.rawHeaders.length
+export function addHeader ({ headers, headersDistinct: distinct, rawHeaders }: Views, name: string, value: string): void {
+  headers[name] = value
+  if (distinct !== undefined) distinct[name] = [value]
+  rawHeaders.push(name, value)
 }
 
-const none: readonly string[] = Object.freeze([])
-const isNever: IsOurs = () => false
+/** The values of one header, a line each; `name` in lower case. */
+export function valuesOf (lines: readonly string[], name: string): readonly string[] {
+  const found: string[] = []
+  for (let i = 0; i < lines.length; i += 2) if (isSameIgnoringCase(lines[i]!, name)) found.push(lines[i + 1]!)
+  return found
+}
 
-/** The values of one header, a line each, without those that are left out; `name` in lower case. */
-export function valuesOf (lines: readonly string[], name: string, isLeftOut: IsOurs = isNever): readonly string[] {
-  let found: string[] | undefined
+export const SEVERAL = -2
+
+/** Where the only line of a header stands, its value after it; -1 where there is none, `SEVERAL` where there are more. `name` in lower case. */
+export function soleLine (lines: readonly string[], name: string): number {
+  let at = -1
   for (let i = 0; i < lines.length; i += 2) {
-    const value = lines[i + 1]!
-    if (!isNamed(lines[i]!, name) || isLeftOut(value)) continue
-    if (found === undefined) found = [value]
-    else found.push(value)
+    if (!isSameIgnoringCase(lines[i]!, name)) continue
+    if (at >= 0) return SEVERAL
+    at = i
   }
-  return found ?? none
-}
-
-/** False if there were none. */
-function removeLines (lines: string[], name: string, isOurs: IsOurs): boolean {
-  let kept = 0
-  for (let i = 0; i < lines.length; i += 2) {
-    if (isNamed(lines[i]!, name) && isOurs(lines[i + 1])) continue
-    lines[kept] = lines[i]!
-    lines[kept + 1] = lines[i + 1]!
-    kept += 2
-  }
-  if (kept === lines.length) return false
-  // One by one: setting the length of a list leaves compiled code.
-  while (lines.length > kept) lines.pop()
-  return true
-}
-
-function isNamed (candidate: string, name: string): boolean {
-  return candidate.length === name.length && (candidate === name || candidate.toLowerCase() === name)
+  return at
 }
 
 /**
- * Node keeps its views, and the number of lines to make them of, under symbols. With them, a view that nobody has asked for need
- * not be made only to take one header out.
+ * Node keeps its views, and the number of lines to make them of, under symbols. With them, `headersDistinct`, which nobody may have
+ * asked for, need not be made only to take one header out.
  */
 interface Marks { readonly headers: symbol, readonly count: symbol, readonly distinct: symbol }
 
 const marks = findMarks()
 
-/** False also for messages that are not Node's own (HTTP/2, tests, a class of the user's), and for those that somebody has changed. */
-function makesViewsLater (message: Message): boolean {
-  return marks !== undefined && message[marks.count] === message.rawHeaders.length &&
-    Object.getPrototypeOf(message) === IncomingMessage.prototype && !Object.hasOwn(message, 'headers') && !Object.hasOwn(message, 'headersDistinct')
+/**
+ * The headers that Node made of all lines, where they are all it made. `undefined` for messages that are not Node's own (HTTP/2, tests, a
+ * class of the user's), and for those that somebody has changed.
+ */
+function headersOnly (message: Message): Headers | undefined {
+  if (marks === undefined || message[marks.count] !== message.rawHeaders.length || (message[marks.distinct] ?? undefined) !== undefined) return undefined
+  const headers = message[marks.headers] as Headers | undefined | null
+  if (headers === undefined || headers === null || Object.getPrototypeOf(headers) !== Object.prototype) return undefined
+  if (Object.getPrototypeOf(message) !== IncomingMessage.prototype || Object.hasOwn(message, 'headers') || Object.hasOwn(message, 'headersDistinct')) return undefined
+  return headers
 }
 
 function findMarks (): Marks | undefined {

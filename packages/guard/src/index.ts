@@ -12,7 +12,8 @@ export {
   type AuthErrorInit, type GuardRefusalCode, type Outcome, type RefusalDetails, type RefusalEntry
 } from './errors.js'
 export { challenge } from './challenge.js'
-export { headerValues, startsWithScheme, type CredentialSource } from './credentials.js'
+export { headerValues, severalLines, soleHeaderValue, type CredentialSource } from './credentials.js'
+export { startsWithIgnoringCase } from './letters.js'
 export { type ClaimResult, type ClaimStore, type StateStore, StoreUnavailable } from './claim-store.js'
 export { decisionChannel } from './events.js'
 export { assertForwardingIsSafe, type ForwardingQuestion } from './forwarding.js'

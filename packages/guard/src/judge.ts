@@ -5,7 +5,8 @@ import { joinChallenges } from './challenge.js'
 import { hiddenPlacesOf, hideCredentials, type HiddenPlace } from './credentials.js'
 import { isAuthError, refusal, withChallenge, type AuthError } from './errors.js'
 import { isWatched, publishDecision } from './events.js'
-import type { Claim, GuardDefinition, Judgement, Principal } from './guard.js'
+import type { Claim, GuardDefinition, Judgement } from './guard.js'
+import { areClaims, settledJudgement } from './judgement.js'
 import { isAmbient, isPresented, leavesOf, presenceOf, type GuardNode, type PolicyNode } from './policy.js'
 import { inTime, isThenable } from './resolver.js'
 import { beginState, isInScope, type Duty } from './state.js'
@@ -197,17 +198,10 @@ function absent ({ missing, challenges }: GuardDefinition): AuthError {
 }
 
 function acceptJudgement (leaf: GuardNode, judgement: Judgement, trial: Trial): MaybeLater<Verdict> {
-  if (!isJudgement(judgement, leaf.definition)) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-judgement' })
-  const settled = settledOf(judgement)
+  const settled = settledJudgement(judgement, leaf.definition)
+  if (settled === undefined) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-judgement' })
   trial.remember(leaf.definition, settled)
   return judgeOrOwe(leaf, settled, trial)
-}
-
-/** What a guard may still change is copied: it is judged now, and read again when a handler asks for it. */
-function settledOf (judgement: Judgement): Judgement {
-  const { principal } = judgement
-  if (principal === undefined || (Object.isFrozen(principal) && (principal.scopes === undefined || Object.isFrozen(principal.scopes)))) return judgement
-  return { ...judgement, principal: Object.freeze({ ...principal, ...(principal.scopes !== undefined && { scopes: Object.freeze([...principal.scopes]) }) }) }
 }
 
 /** What the body still has to prove is owed; what has been proved without it is judged now. */
@@ -220,47 +214,6 @@ function judgeOrOwe (leaf: GuardNode, judgement: Judgement, trial: Trial): Maybe
 /** The body has met what was owed: a provisional judgement counts from now on. */
 export function judgeProvisional ({ leaf, judgement }: Duty, claims: readonly Claim[], trial: Trial): MaybeLater<Verdict> {
   return judgeRequirements(leaf, judgement, trial, 0, claims)
-}
-
-/** A guard that resolves `undefined`, `true` or an object of its own making, or that proves less than it declares (or another tenant than it may), has not judged. */
-function isJudgement (value: unknown, definition: GuardDefinition): value is Judgement {
-  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, 'identity')) return false
-  const { proves } = definition
-  const { identity, principal, claims } = value as Judgement
-  if (identity === undefined || identity === null || !areClaims(claims) || !areScopes(principal?.scopes) || !areObligations(value as Judgement, definition)) return false
-  const { tenant, subject } = principal ?? nothingProved
-  if (proves.includes('subject') ? !isText(subject) : subject !== undefined && typeof subject !== 'string') return false
-  return proves.includes('tenant') ? isText(tenant) : tenant === undefined
-}
-
-const nothingProved: Partial<Principal> = Object.freeze({})
-
-function isText (value: unknown): boolean {
-  return typeof value === 'string' && value !== ''
-}
-
-function areScopes (scopes: unknown): boolean {
-  if (scopes === undefined) return true
-  if (!Array.isArray(scopes)) return false
-  for (let i = 0; i < scopes.length; i++) if (typeof scopes[i] !== 'string') return false
-  return true
-}
-
-/** A provisional judgement has obligations, and nothing to claim before they are met. */
-function areObligations ({ obligations, provisional, claims }: Judgement, definition: GuardDefinition): boolean {
-  if (obligations === undefined) return provisional !== true
-  if (!Array.isArray(obligations) || (obligations.length > 0 && definition.judgesBody !== true)) return false
-  if (!(obligations as { watch?: unknown }[]).every((obligation) => typeof obligation?.watch === 'function')) return false
-  return provisional !== true || (definition.provisional === true && obligations.length > 0 && (claims ?? []).length === 0)
-}
-
-/** A claim that can't be made must not be lost on the way. */
-export function areClaims (claims: unknown): boolean {
-  if (claims === undefined) return true
-  return Array.isArray(claims) && (claims as (Partial<Claim> | undefined)[]).every((claim) => {
-    return typeof claim?.store?.claim === 'function' && typeof claim.store.release === 'function' && typeof claim.key === 'string' &&
-      Number.isFinite(claim.expiresAtMs) && Number.isFinite(claim.storeTimeoutMs)
-  })
 }
 
 function judgeRequirements (leaf: GuardNode, judgement: Judgement, trial: Trial, from = 0, claims = judgement.claims ?? noClaims): MaybeLater<Verdict> {
