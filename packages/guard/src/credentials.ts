@@ -1,6 +1,7 @@
 /** Where credentials stand in a request: reading every value of a header, and hiding what has been judged. */
 
 import type { FastifyRequest } from 'fastify'
+import { refusal, type AuthError } from './errors.js'
 import { addHeader, hasScheme, removeHeader, SEVERAL, soleLine, valuesOf } from './header-views.js'
 
 /** One place that a guard reads a credential from. Names are compared without case. */
@@ -54,13 +55,19 @@ export function hiddenPlacesOf (sources: readonly CredentialSource[]): readonly 
 
 /**
  * Takes the credentials out of every view of the request, so that nothing downstream can log or forward them. A request that
- * passed keeps a header whose scheme is not ours: it may be another's. A refused one loses the whole header.
+ * passed keeps a header whose scheme is not ours: it may be another's. A refused one loses the whole header. Where it can't be
+ * done, since somebody froze what holds them, the answer is a refusal.
  */
-export function hideCredentials (request: FastifyRequest, places: readonly HiddenPlace[], isRefused: boolean): void {
-  for (let i = 0; i < places.length; i++) {
-    const place = places[i]!
-    if ('header' in place) hideHeader(request, place.header, isRefused ? undefined : place.scheme)
-    else hideCookie(request, place.cookie)
+export function hideCredentials (request: FastifyRequest, places: readonly HiddenPlace[], isRefused: boolean): AuthError | undefined {
+  try {
+    for (let i = 0; i < places.length; i++) {
+      const place = places[i]!
+      if ('header' in place) hideHeader(request, place.header, isRefused ? undefined : place.scheme)
+      else hideCookie(request, place.cookie)
+    }
+    return undefined
+  } catch (cause) {
+    return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'hide', cause })
   }
 }
 

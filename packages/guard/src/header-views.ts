@@ -28,7 +28,8 @@ export function removeHeader (raw: IncomingMessage, name: string, scheme?: strin
   if (value === undefined || !hasScheme(value, scheme)) return
   removeLine(rawHeaders, at)
   message[marks!.count] = rawHeaders.length
-  message.headers = withoutEntry(headers, name)
+  // In the object that Node made, not in a copy: whoever kept that must not find the credential in it.
+  delete headers[name]
 }
 
 /** Whether a value is to go where what has this scheme goes. */
@@ -43,26 +44,31 @@ function removeLine (lines: string[], at: number): void {
   lines.pop()
 }
 
-/** A copy: deleting takes longer, and makes the object slow for all who read it. Who kept the old one does not find the credential in it either. */
-function withoutEntry (headers: Headers, name: string): Headers {
-  const copy: Headers = {}
-  for (const other in headers) if (other !== name) copy[other] = headers[other]
-  headers[name] = undefined
-  return copy
-}
-
 /** In any message, whatever has been done to it. Both views are asked for before lines go, so that Node makes none later. */
-function removeLines ({ headers, headersDistinct: distinct, rawHeaders }: Views, name: string, scheme: string | undefined): void {
-  const all = valuesOf(rawHeaders, name)
+function removeLines ({ headers, headersDistinct: distinct, rawHeaders: lines }: Views, name: string, scheme: string | undefined): void {
+  const all = valuesOf(lines, name)
   const others = all.filter((value) => !hasScheme(value, scheme))
-  for (let i = rawHeaders.length - 2; i >= 0; i -= 2) if (isSameIgnoringCase(rawHeaders[i]!, name) && hasScheme(rawHeaders[i + 1], scheme)) rawHeaders.splice(i, 2)
-  const before = headers[name]
-  const kept = all.length > others.length ? keptOf(before, all, others) : hasScheme(before, scheme) ? undefined : before
-  if (kept === undefined) delete headers[name]
-  else headers[name] = kept as string
+  let kept = 0
+  for (let i = 0; i < lines.length; i += 2) {
+    if (isSameIgnoringCase(lines[i]!, name) && hasScheme(lines[i + 1], scheme)) continue
+    lines[kept++] = lines[i]!
+    lines[kept++] = lines[i + 1]!
+  }
+  lines.length = kept
+  removeFrom(headers, { name, scheme, all, others })
   if (distinct?.[name] === undefined) return
   if (others.length === 0) delete distinct[name]
   else distinct[name] = others
+}
+
+interface Removed { readonly name: string, readonly scheme: string | undefined, readonly all: readonly string[], readonly others: readonly string[] }
+
+function removeFrom (headers: Headers, { name, scheme, all, others }: Removed): void {
+  if (!Object.hasOwn(headers, name)) return
+  const before = headers[name]
+  const kept = all.length > others.length ? keptOf(before, all, others) : hasScheme(before, scheme) ? undefined : before
+  if (kept === undefined) delete headers[name]
+  else if (kept !== before) headers[name] = kept as string
 }
 
 /** What remains of a header's value in `headers`: Node joins some headers' lines there and keeps the first of others'. */

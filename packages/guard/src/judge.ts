@@ -53,10 +53,10 @@ function finishLater (trial: Trial, verdict: Promise<Verdict>, done: (error?: Er
 
 function finish (trial: Trial, verdict: Verdict, done: (error?: Error) => void): void {
   const { request, state } = trial
-  const refused = verdict ?? trial.accept()
-  if (refused !== undefined) state.refusal = refused
+  let refused = verdict ?? trial.accept()
   // After the stage that hides, and for a refusal, nobody else will.
-  if (refused !== undefined || state.committed) hideCredentials(request, state.places, refused !== undefined)
+  if (refused !== undefined || state.committed) refused = hideCredentials(request, state.places, refused !== undefined) ?? refused
+  if (refused !== undefined) state.refusal = refused
   done(refused)
 }
 

@@ -13,8 +13,14 @@ export function settledJudgement (judgement: Judgement, definition: GuardDefinit
   if (known.get(judgement) === definition) return judgement
   if (!isJudgement(judgement, definition)) return undefined
   const settled = withoutLoosePrincipal(judgement)
-  if (settled === judgement && judgement.claims === undefined && judgement.obligations === undefined && Object.isFrozen(judgement)) known.set(judgement, definition)
+  if (settled === judgement && judgement.claims === undefined && judgement.obligations === undefined && isFixed(judgement) && isFixed(judgement.principal)) known.set(judgement, definition)
   return settled
+}
+
+/** Frozen, and made of plain values: what an accessor gives, or a prototype, may be another thing the next time. */
+function isFixed (value: object | undefined): boolean {
+  if (value === undefined) return true
+  return Object.isFrozen(value) && Object.getPrototypeOf(value) === Object.prototype && Object.values(Object.getOwnPropertyDescriptors(value)).every((part) => 'value' in part)
 }
 
 function withoutLoosePrincipal (judgement: Judgement): Judgement {

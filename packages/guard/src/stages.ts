@@ -81,7 +81,8 @@ function committed (request: FastifyRequest, reply: FastifyReply, { state, refus
   const verdict = refused ?? announceCommit(request, state.passed)
   if (verdict !== undefined) return refuseAfterwards(request, state, verdict)
   // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
-  hideCredentials(request, state.places, false)
+  const unhidden = hideCredentials(request, state.places, false)
+  if (unhidden !== undefined) return refuseAfterwards(request, state, unhidden)
   if (state.body !== undefined) giveBackUnlessMet(state.body, state, reply)
   return undefined
 }

@@ -276,3 +276,38 @@ t.test('a claim store that has to be asked is not asked by a refused request', a
   await Promise.all(Array.from({ length: 50 }, () => app.inject({ url: '/', headers: { 'x-alpha': 'pass', 'x-beta': 'rejected' } })))
   t.equal(asked, 0)
 })
+
+t.test('headers that somebody froze end in 503, never in the handler and never in the end of the process', async (t) => {
+  const problems = watchProcess(t)
+  for (const [title, judge] of Object.entries({ 'at once': () => right, 'later': async () => right, 'refused later': async () => raise(refusedBy('alpha', 'rejected')) })) {
+    for (const frozen of ['headers', 'rawHeaders'] as const) {
+      const app = await guardedApp(t)
+      let handled = false
+      app.addHook('onRequest', async ({ raw }) => { Object.freeze(raw[frozen]) })
+      app.get('/', { onRequest: keyGuard('alpha', { judge }) }, () => { handled = true; return 'reached' })
+      const answer = await app.inject({ url: '/', headers: { 'x-alpha': 'canary' } })
+      t.same([answer.statusCode, codeOf(answer), handled], [503, 'ERR_GUARD_JUDGE_FAILED', false], `${frozen}, ${title}`)
+      t.notMatch(answer.body, /canary/)
+    }
+  }
+  t.same(await problems(), [])
+})
+
+t.test('a frozen judgement that can still change is judged each time', async (t) => {
+  const app = await guardedApp(t)
+  let tenant: string | undefined = 'acme'
+  const proto = { claims: undefined as unknown }
+  const shifting: Readonly<Record<string, object>> = {
+    accessor: Object.freeze({ identity: right, get principal () { return Object.freeze({ tenant, scopes: Object.freeze([]) }) } }),
+    'inner-accessor': Object.freeze({ identity: right, principal: Object.freeze({ get tenant () { return tenant }, scopes: Object.freeze([]) }) }),
+    prototype: Object.freeze(Object.assign(Object.create(proto) as object, { identity: right, principal: Object.freeze({ tenant: 'acme', scopes: Object.freeze([]) }) }))
+  }
+  for (const [name, judgement] of Object.entries(shifting)) {
+    app.get(`/${name}`, { onRequest: keyGuard('alpha', { proves: ['tenant'], judge: () => judgement as Judgement }) }, () => 'reached')
+  }
+  const statusOf = async (name: string): Promise<number> => (await app.inject({ url: `/${name}`, headers: { 'x-alpha': 'key' } })).statusCode
+  for (const name of Object.keys(shifting)) t.same([await statusOf(name), await statusOf(name)], [200, 200], name)
+  tenant = undefined
+  proto.claims = 'nonsense'
+  for (const name of Object.keys(shifting)) t.equal(await statusOf(name), 503, name)
+})

@@ -1,6 +1,7 @@
-import { fork, type ChildProcess } from 'node:child_process'
+import { fork, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { join } from 'node:path'
 import { guard, memoryStore, redisStore, type ClaimStore } from '@sallyport/guard'
@@ -68,6 +69,55 @@ t.test('Redis out of reach is 503 in under half a second, and the handler does n
   t.equal(answer.statusCode, 503)
   t.match(answer.headers['retry-after'], /^\d+$/)
   t.equal(handlerRuns(), 0)
+})
+
+const hasServer = spawnSync('redis-server', ['--version']).status === 0
+if (!hasServer && process.env['REQUIRE_SERVICES'] === '1') throw new Error('there is no redis-server to start, and REQUIRE_SERVICES=1')
+
+async function freePort (): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  return port
+}
+
+t.test('Redis stopped is 503 in under half a second, without the handler; once it is started again, requests pass and replays don\'t', hasServer ? {} : { skip: 'there is no redis-server to start' }, async (t) => {
+  const port = await freePort()
+  const start = (): ChildProcess => spawn('redis-server', ['--port', String(port), '--save', '', '--bind', '127.0.0.1'], { stdio: 'ignore' })
+  let server = start()
+  t.teardown(() => server.kill('SIGKILL'))
+  const client = new Redis({ port, enableOfflineQueue: false, maxRetriesPerRequest: 0, socketTimeout: 1_000, retryStrategy: () => 50 })
+  client.on('error', () => {})
+  t.teardown(() => { client.disconnect() })
+  // Not `once` of node:events, which rejects when the client says that it could not connect yet.
+  const until = (state: 'ready' | 'close'): Promise<unknown> => new Promise((resolve) => client.once(state, resolve))
+  const { send, handlerRuns } = await testApp(t, { store: redisStore(client) })
+  await until('ready')
+  t.equal((await send(signed())).statusCode, 200)
+
+  const refusedWhile = async (title: string): Promise<void> => {
+    const before = performance.now()
+    const answer = await send(signed())
+    t.ok(performance.now() - before < 500, `${title}: at once`)
+    t.same([answer.statusCode, answer.json<{ code: string }>().code], [503, 'ERR_GUARD_STORE_UNAVAILABLE'], title)
+    t.match(answer.headers['retry-after'], /^\d+$/)
+  }
+  server.kill('SIGSTOP')
+  await refusedWhile('it hangs')
+  const closed = until('close')
+  server.kill('SIGKILL')
+  await closed
+  await refusedWhile('it is gone')
+  t.equal(handlerRuns(), 1)
+
+  const ready = until('ready')
+  server = start()
+  await ready
+  const again = signed()
+  t.equal((await send({ ...again, headers: { ...again.headers } })).statusCode, 200)
+  isRefused(t, await send(again), replayed)
+  t.equal(handlerRuns(), 2)
 })
 
 t.test('a nonce is remembered until its request is too old, to the millisecond above', async (t) => {
