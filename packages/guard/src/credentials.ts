@@ -55,20 +55,21 @@ export function hiddenPlacesOf (sources: readonly CredentialSource[]): readonly 
 
 /**
  * Takes the credentials out of every view of the request, so that nothing downstream can log or forward them. A request that
- * passed keeps a header whose scheme is not ours: it may be another's. A refused one loses the whole header. Where it can't be
- * done, since somebody froze what holds them, the answer is a refusal.
+ * passed keeps a header whose scheme is not ours: it may be another's. A refused one loses the whole header. Where one can't be
+ * taken out, since somebody froze what holds it, the others are, and the answer is a refusal.
  */
 export function hideCredentials (request: FastifyRequest, places: readonly HiddenPlace[], isRefused: boolean): AuthError | undefined {
-  try {
-    for (let i = 0; i < places.length; i++) {
-      const place = places[i]!
+  let unhidden: AuthError | undefined
+  for (let i = 0; i < places.length; i++) {
+    const place = places[i]!
+    try {
       if ('header' in place) hideHeader(request, place.header, isRefused ? undefined : place.scheme)
       else hideCookie(request, place.cookie)
+    } catch (cause) {
+      unhidden = refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'hide', cause })
     }
-    return undefined
-  } catch (cause) {
-    return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'hide', cause })
   }
+  return unhidden
 }
 
 function hideHeader (request: FastifyRequest, name: string, scheme?: string): void {

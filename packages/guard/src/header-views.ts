@@ -64,7 +64,6 @@ function removeLines ({ headers, headersDistinct: distinct, rawHeaders: lines }:
 interface Removed { readonly name: string, readonly scheme: string | undefined, readonly all: readonly string[], readonly others: readonly string[] }
 
 function removeFrom (headers: Headers, { name, scheme, all, others }: Removed): void {
-  if (!Object.hasOwn(headers, name)) return
   const before = headers[name]
   const kept = all.length > others.length ? keptOf(before, all, others) : hasScheme(before, scheme) ? undefined : before
   if (kept === undefined) delete headers[name]

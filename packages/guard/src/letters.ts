@@ -8,6 +8,7 @@ export function startsWithIgnoringCase (value: string, start: string): boolean {
   return value.slice(0, start.length).toLowerCase() === start
 }
 
+/** Whether a value is the same as what is given in lower case, in any case. */
 export function isSameIgnoringCase (value: string, lowerCase: string): boolean {
   return value.length === lowerCase.length && (value === lowerCase || value.toLowerCase() === lowerCase)
 }

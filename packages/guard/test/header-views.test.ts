@@ -107,6 +107,7 @@ t.test('names that every object has are names like others', async (t) => {
   for (const scheme of [undefined, 'bearer']) {
     const raw = message(['Host', 'a'])
     removeHeader(raw, 'constructor', scheme)
+    t.notOk(Object.hasOwn(raw.headers, 'constructor'))
     t.same(views(raw), { rawHeaders: ['Host', 'a'], headers: { host: 'a' }, headersDistinct: { host: ['a'] } })
   }
 })

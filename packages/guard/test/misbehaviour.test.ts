@@ -293,6 +293,17 @@ t.test('headers that somebody froze end in 503, never in the handler and never i
   t.same(await problems(), [])
 })
 
+t.test('where one credential can\'t be hidden, the others are', async (t) => {
+  const app = await guardedApp(t)
+  const seen: string[] = []
+  app.addHook('onError', async ({ headers }) => { seen.push(JSON.stringify(headers)) })
+  app.addHook('onRequest', async ({ raw }) => { Object.defineProperty(raw.headers, 'x-alpha', { configurable: false }) })
+  app.get('/', { onRequest: allOf(keyGuard('alpha', { judge: () => right }), keyGuard('beta', { judge: () => right })) }, () => 'reached')
+  t.equal((await app.inject({ url: '/', headers: { 'x-alpha': 'stuck', 'x-beta': 'canary' } })).statusCode, 503)
+  t.match(seen, [/stuck/])
+  t.notMatch(seen.join(), /canary/)
+})
+
 t.test('a frozen judgement that can still change is judged each time', async (t) => {
   const app = await guardedApp(t)
   let tenant: string | undefined = 'acme'
@@ -310,4 +321,16 @@ t.test('a frozen judgement that can still change is judged each time', async (t)
   tenant = undefined
   proto.claims = 'nonsense'
   for (const name of Object.keys(shifting)) t.equal(await statusOf(name), 503, name)
+})
+
+t.test('a judgement that one guard may give is not another\'s', async (t) => {
+  const app = await guardedApp(t)
+  const shared: Judgement = Object.freeze({ identity: right, principal: Object.freeze({ scopes: Object.freeze([]) }) })
+  app.get('/alpha', { onRequest: keyGuard('alpha', { judge: () => shared }) }, () => 'reached')
+  app.get('/beta', { onRequest: keyGuard('beta', { proves: ['tenant'], judge: () => shared }) }, () => 'reached')
+  const headers = { 'x-alpha': 'key', 'x-beta': 'key' }
+  for (let times = 0; times < 2; times++) {
+    t.equal((await app.inject({ url: '/alpha', headers })).statusCode, 200)
+    t.equal((await app.inject({ url: '/beta', headers })).statusCode, 503)
+  }
 })

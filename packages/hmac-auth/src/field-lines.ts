@@ -1,6 +1,6 @@
 /** Reading field lines: what stands in them once, what they hold together, and what may be signed. */
 
-import type { AuthError } from '@sallyport/guard'
+import { isSameIgnoringCase, type AuthError } from '@sallyport/guard'
 import { invalid, refusal } from './errors.js'
 import type { FieldLines } from './signature-base.js'
 
@@ -8,8 +8,7 @@ import type { FieldLines } from './signature-base.js'
 export function soleLine (fieldLines: FieldLines, name: string, repeated: () => AuthError = ambiguous): string | undefined {
   let found: string | undefined
   for (let i = 0; i < fieldLines.length; i += 2) {
-    const candidate = fieldLines[i]!
-    if (candidate.length !== name.length || (candidate !== name && candidate.toLowerCase() !== name)) continue
+    if (!isSameIgnoringCase(fieldLines[i]!, name)) continue
     if (found !== undefined) throw repeated()
     found = fieldLines[i + 1]!
   }
@@ -20,8 +19,7 @@ export function soleLine (fieldLines: FieldLines, name: string, repeated: () => 
 export function joinedLines (fieldLines: FieldLines, name: string): string | undefined {
   let joined: string | undefined
   for (let i = 0; i < fieldLines.length; i += 2) {
-    const candidate = fieldLines[i]!
-    if (candidate.length !== name.length || (candidate !== name && candidate.toLowerCase() !== name)) continue
+    if (!isSameIgnoringCase(fieldLines[i]!, name)) continue
     joined = joined === undefined ? fieldLines[i + 1]! : `${joined}, ${fieldLines[i + 1]!}`
   }
   return joined
@@ -30,8 +28,7 @@ export function joinedLines (fieldLines: FieldLines, name: string): string | und
 /** True if a field has a line, with a value of that kind where one is asked for. */
 export function hasLine (fieldLines: FieldLines, name: string, isWanted?: (value: string) => boolean): boolean {
   for (let i = 0; i < fieldLines.length; i += 2) {
-    const candidate = fieldLines[i]!
-    if (candidate.length !== name.length || (candidate !== name && candidate.toLowerCase() !== name)) continue
+    if (!isSameIgnoringCase(fieldLines[i]!, name)) continue
     if (isWanted === undefined || isWanted(fieldLines[i + 1]!)) return true
   }
   return false

@@ -79,6 +79,7 @@ async function freePort (): Promise<number> {
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   server.close()
+  await once(server, 'close')
   return port
 }
 
@@ -92,8 +93,9 @@ t.test('Redis stopped is 503 in under half a second, without the handler; once i
   t.teardown(() => { client.disconnect() })
   // Not `once` of node:events, which rejects when the client says that it could not connect yet.
   const until = (state: 'ready' | 'close'): Promise<unknown> => new Promise((resolve) => client.once(state, resolve))
+  const connected = until('ready')
   const { send, handlerRuns } = await testApp(t, { store: redisStore(client) })
-  await until('ready')
+  await connected
   t.equal((await send(signed())).statusCode, 200)
 
   const refusedWhile = async (title: string): Promise<void> => {

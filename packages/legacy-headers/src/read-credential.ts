@@ -1,6 +1,6 @@
 /** Reads the two headers as one credential: each exactly once, in exactly one spelling, never merged and never guessed. */
 
-import { headerValues } from '@sallyport/guard'
+import { headerValues, isSameIgnoringCase } from '@sallyport/guard'
 import type { FastifyRequest } from 'fastify'
 import { refusal, type LegacyHeadersReason } from './errors.js'
 
@@ -82,7 +82,7 @@ function nextOf (names: readonly string[], rawHeaders: readonly string[], from: 
 }
 
 function isOneOf (names: readonly string[], candidate: string): boolean {
-  for (let i = 0; i < names.length; i++) if (candidate.length === names[i]!.length && candidate.toLowerCase() === names[i]) return true
+  for (let i = 0; i < names.length; i++) if (isSameIgnoringCase(candidate, names[i]!)) return true
   return false
 }
 
