@@ -4,7 +4,7 @@ import { createSecretKey } from 'node:crypto'
 import { Tally } from './tally.mjs'
 
 /**
- * Runs every vector against hmac-auth: as one message, and in pieces; with the key as bytes, and as a `KeyObject`.
+ * Runs every vector against the MACs that hmac-auth and bearer-jwt share: as one message, and in pieces; with the key as bytes, and as a `KeyObject`.
  * A shortened MAC is right as such a vector, and has to be refused as a signature.
  */
 export async function runHmac ({ vectors }, { createMac, isSameMac }) {

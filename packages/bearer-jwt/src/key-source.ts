@@ -4,8 +4,8 @@ import { createPublicKey, createSecretKey, generateKeyPairSync, hash, randomByte
 import { askResolver, BoundedCache, type AuthError } from '@sallyport/guard'
 import { refusal } from './errors.js'
 import { isSameKey, resolveKey, type Algorithm, type JwtKey, type KeyRules, type TrustedKey } from './keys.js'
-import { createKeyedCheck, createSignatureCheck, type SignatureCheck, type SignedClaims } from './private-jwt.js'
 import { ageOf, RemoteKeys, type RemoteJwks } from './remote-jwks.js'
+import { createKeyedCheck, createListedCheck, type KeyedCheck } from './signature-check.js'
 
 /** What is known of a token before its signature is judged. Nobody has proved any of it: use it to look up keys and for nothing else. */
 export interface KeyHints {
@@ -24,13 +24,11 @@ export interface KeyHints {
 export type KeyResolver = (hints: KeyHints) => KeyAnswer | Promise<KeyAnswer>
 export type KeyAnswer = JwtKey | readonly JwtKey[] | undefined
 
-/** What a token claims, if the key signed it. */
-export type CheckSignature = (token: string, key: TrustedKey) => SignedClaims | undefined
-
 export interface KeySource {
   /** Keys for a token; at once where they are at hand. Throws or rejects with a refusal where they can't be had. */
   readonly find: (hints: KeyHints, nowMs: number) => readonly TrustedKey[] | Promise<readonly TrustedKey[]>
-  readonly check: CheckSignature
+  /** True if the key, which `find` or `decoy` has given, signed the token. */
+  readonly check: KeyedCheck
   /** False where `find` has looked at the token's `kid` itself; then ids only name keys in events. */
   readonly comparesIds: boolean
   /** A key to try where none is known, so that an unknown key takes as long as a wrong signature. */
@@ -39,12 +37,10 @@ export interface KeySource {
 
 /** Listed keys get a check each, compiled once. */
 export async function createListedSource (keys: readonly TrustedKey[]): Promise<KeySource> {
-  const checks = new Map<TrustedKey, SignatureCheck>()
-  for (const key of keys) checks.set(key, await createSignatureCheck(key))
   return {
     find: () => keys,
     comparesIds: true,
-    check: (token, key) => checks.get(key)!(token),
+    check: await createListedCheck(keys),
     decoy: (algorithm) => keys.find((key) => key.algorithm === algorithm)
   }
 }

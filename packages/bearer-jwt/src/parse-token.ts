@@ -18,6 +18,9 @@ export interface ParsedToken {
   readonly header: JwtHeader
   /** The claims as they stand in the token; see `readClaims`. */
   readonly payload: string
+  readonly signature: string
+  /** What the signature is for: all before it. */
+  readonly signed: string
 }
 
 /** Deeper JSON than any honest claim, and shallow enough for every recursive walker after us. */
@@ -32,24 +35,14 @@ export function parseToken (token: string): ParsedToken {
   const second = token.indexOf('.', first + 1)
   if (first < 1 || second < 0 || token.indexOf('.', second + 1) >= 0) throw malformed()
   const payload = token.slice(first + 1, second)
-  if (!isBase64Url(payload) || !isBase64Url(token.slice(second + 1))) throw malformed()
-  return { token, header: parseHeader(token, first), payload }
+  const signature = token.slice(second + 1)
+  if (!isBase64Url(payload) || !isBase64Url(signature)) throw malformed()
+  return { token, header: parseHeader(token, first), payload, signature, signed: token.slice(0, second) }
 }
 
 /** The claims of a token, deeply frozen. Whoever needs them before the signature is proved must not believe them. */
 export function readClaims ({ payload }: ParsedToken): JwtClaims {
-  const claims = parseSegment(payload)
-  clean(claims)
-  return claims
-}
-
-/** Where a payload is decoded to be looked at; one for all, since nothing waits in between. */
-const scratch = Buffer.allocUnsafeSlow(16 * 1024)
-
-/** The claims as the library read them that proved the signature: the same bytes by the same rules, so they are not read twice. */
-export function takeClaims (claims: Record<string, unknown>, { payload }: ParsedToken): JwtClaims {
-  const bytes = payload.length < scratch.length ? scratch.subarray(0, scratch.write(payload, 'base64url')) : Buffer.from(payload, 'base64url')
-  if (!isUtf8(bytes)) throw malformed()
+  const claims = parseJson(payload)
   clean(claims)
   return claims
 }
@@ -83,7 +76,12 @@ function ownOf (header: Record<string, unknown>): Record<'alg' | 'kid' | 'typ', 
 
 /** A JSON object from one base64url part of a token. */
 export function parseSegment (segment: string): Record<string, unknown> {
-  if (segment === '' || !isBase64Url(segment)) throw malformed()
+  if (!isBase64Url(segment)) throw malformed()
+  return parseJson(segment)
+}
+
+/** The same from what is known to be base64url. */
+function parseJson (segment: string): Record<string, unknown> {
   const bytes = Buffer.from(segment, 'base64url')
   if (!isUtf8(bytes)) throw malformed()
   let value: unknown

@@ -8,8 +8,7 @@ import { refusal } from './errors.js'
 import type { KeyHints, KeySource } from './key-source.js'
 import { isSameKey, type Algorithm, type TrustedKey } from './keys.js'
 import type { ResolvedOptions } from './options.js'
-import { parseToken, readClaims, takeClaims, type JwtClaims, type ParsedToken } from './parse-token.js'
-import type { SignedClaims } from './private-jwt.js'
+import { parseToken, readClaims, type JwtClaims, type ParsedToken } from './parse-token.js'
 import type { RevocableToken } from './revocations.js'
 import { SeenTokens } from './seen-tokens.js'
 import type { Trust, Trusts } from './trust.js'
@@ -110,8 +109,8 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
     if (trust === undefined) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'issuer' })
     if (!trust.algorithms.includes(hints.algorithm)) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'algorithm' })
     const judge = (trusted: readonly TrustedKey[]): VerifiedToken => {
-      const { key, signed } = signatureOf(parsed, trusted, trust.source, nowMs)
-      const claims = unproved ?? takeClaims(signed, parsed)
+      const key = signingKeyOf(parsed, trusted, trust.source, nowMs)
+      const claims = unproved ?? readClaims(parsed)
       if (opened.replicated !== undefined) verifyReplicated(opened.replicated, claims)
       const dates = verifyStaticClaims(parsed.header, claims, trust.rules)
       verifyTime(dates, trust.rules, nowMs / 1000)
@@ -121,11 +120,11 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
     return trusted instanceof Promise ? trusted.then(judge) : judge(trusted)
   }
 
-  function verifiedToken ({ token }: ParsedToken, { claims, hints, trust, key, dates, openedBy }: Proved): VerifiedToken {
+  function verifiedToken ({ signed }: ParsedToken, { claims, hints, trust, key, dates, openedBy }: Proved): VerifiedToken {
     const { identity, principal, matched } = judgementOf(claims, { key, hints }, options)
     const id = textOf(claims, 'jti')
     // An ECDSA signature has a twin that is valid too, and a sealed token can be sealed anew: what was signed is the same.
-    const digest = options.store === undefined || hasText(id) ? undefined : hash('sha256', token.slice(0, token.lastIndexOf('.')), 'base64url')
+    const digest = options.store === undefined || hasText(id) ? undefined : hash('sha256', signed, 'base64url')
     const revocable = Object.freeze({ id, family: textOf(claims, 'fam'), tenant: identity.tenant, issuedAt: dates.iat })
     return { identity, principal, matched, payload: claims, id, revocable, digest, dates, trust, hints, key, openedBy }
   }
@@ -139,18 +138,18 @@ function isTrusted ({ key, openedBy }: VerifiedToken, current: readonly TrustedK
   return false
 }
 
-/** The key that signed the token, and what it signed. Where no key is known, a decoy is tried, so that an unknown key takes as long as a wrong signature. */
-function signatureOf ({ token, header }: ParsedToken, trusted: readonly TrustedKey[], source: KeySource, nowMs: number): { readonly key: TrustedKey, readonly signed: SignedClaims } {
+/** The key that signed the token. Where no key is known, a decoy is tried, so that an unknown key takes as long as a wrong signature. */
+function signingKeyOf (token: ParsedToken, trusted: readonly TrustedKey[], source: KeySource, nowMs: number): TrustedKey {
+  const { alg, kid } = token.header
   let isKnown = false
   for (let i = 0; i < trusted.length; i++) {
     const key = trusted[i]!
-    const isNamed = !source.comparesIds || header.kid === undefined || key.id === undefined || key.id === header.kid
-    if (!isNamed || key.algorithm !== header.alg || !isLive(key, nowMs)) continue
-    const signed = source.check(token, key)
-    if (signed !== undefined) return { key, signed }
+    const isNamed = !source.comparesIds || kid === undefined || key.id === undefined || key.id === kid
+    if (!isNamed || key.algorithm !== alg || !isLive(key, nowMs)) continue
+    if (source.check(token, key)) return key
     isKnown = true
   }
-  const decoy = isKnown ? undefined : source.decoy(header.alg as Algorithm)
+  const decoy = isKnown ? undefined : source.decoy(alg as Algorithm)
   if (decoy !== undefined) source.check(token, decoy)
   throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: isKnown ? 'signature' : 'unknown-key' })
 }

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import * as fc from 'fast-check'
 import t from 'tap'
-import { isBase64Url, parseToken, readClaims, takeClaims } from '../src/parse-token.js'
+import { isBase64Url, parseToken, readClaims } from '../src/parse-token.js'
 import { encode, type Part } from './fixtures/tokens.js'
 
 interface Parsed { readonly header: { readonly alg: unknown, readonly kid: unknown, readonly typ: unknown }, readonly claims: unknown }
@@ -51,19 +51,6 @@ function parsed (token: string): Parsed | undefined {
   }
 }
 
-/** The same, with claims as the library hands them over. */
-function taken (token: string): Parsed | undefined {
-  try {
-    const found = parseToken(token)
-    const claims: unknown = JSON.parse(Buffer.from(found.payload, 'base64').toString('utf-8'))
-    if (typeof claims !== 'object' || claims === null || Array.isArray(claims)) return undefined
-    return { header: found.header, claims: takeClaims(claims as Record<string, unknown>, found) }
-  } catch (error) {
-    if (!(error instanceof SyntaxError) && (error as { code?: unknown }).code !== 'ERR_BEARER_JWT_TOKEN_INVALID') throw error
-    return undefined
-  }
-}
-
 const names = fc.oneof(fc.constantFrom('alg', 'kid', 'typ', 'crit', 'b64', 'zip', 'x', '__proto__', 'constructor'), fc.string({ maxLength: 3 }))
 const object = (depth: number) => fc.letrec<{ value: unknown, members: unknown }>((tie) => ({
   value: fc.oneof({ maxDepth: depth, withCrossShrink: true }, fc.oneof(fc.string(), fc.double(), fc.boolean(), fc.constant(null)), fc.array(tie('value'), { maxLength: 3 }), tie('members')),
@@ -98,7 +85,7 @@ t.test('reads exactly the tokens that an independent reader reads, and the same 
     const expected = oracle(token)
     const found = parsed(token)
     if (expected !== undefined) accepted++
-    return isDeepStrictEqual(found, expected) && isDeepStrictEqual(taken(token), expected)
+    return isDeepStrictEqual(found, expected)
   }), { numRuns: 3_000 })
   t.ok(accepted > 300, `${accepted} of 3000 could be read`)
 })

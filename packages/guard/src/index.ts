@@ -13,6 +13,7 @@ export {
 } from './errors.js'
 export { challenge } from './challenge.js'
 export { headerValues, severalLines, soleHeaderValue, type CredentialSource } from './credentials.js'
+export { createMac, isSameMac, type Mac, type MacAlgorithm } from './mac.js'
 export { isSameIgnoringCase, startsWithIgnoringCase } from './letters.js'
 export { type ClaimResult, type ClaimStore, type StateStore, StoreUnavailable } from './claim-store.js'
 export { decisionChannel } from './events.js'

@@ -10,7 +10,6 @@ export { type TimestampFormat } from './timestamps.js'
 export { createRequestSigner, signedFetch, type RequestSigner, type RequestSignerOptions, type RequestToSign, type SignedFetchOptions } from './signer.js'
 export { type SignatureExplanation } from './explain.js'
 export { hmacAuthReasons, hmacAuthRefusals, type HmacAuthReason, type HmacAuthRefusalCode } from './errors.js'
-export { createMac, isSameMac, type Mac, type MacAlgorithm } from './mac.js'
 export { formatContentDigest, parseContentDigest, watchContentDigest, type ContentDigest, type DigestAlgorithm, type DigestWatch } from './content-digest.js'
 export {
   buildSignatureBase, hasComponent, readSignatureInput,

@@ -1,9 +1,8 @@
 /** Keys: shared secrets, checked and made ready once. */
 
 import { createSecretKey, KeyObject, randomBytes } from 'node:crypto'
-import { OptionReader, readLifetime, type Lifetime, type LifetimeMs, type Principal } from '@sallyport/guard'
+import { createMac, OptionReader, readLifetime, type Lifetime, type LifetimeMs, type Mac, type Principal } from '@sallyport/guard'
 import { isKeyId } from './field-lines.js'
-import { createMac, type Mac } from './mac.js'
 import { hashOf, hmacAlgorithms, type HmacAlgorithm, type Profile } from './profile.js'
 
 /** One shared secret. Several may have one id, so that a secret can be replaced with an overlap. */

@@ -1,9 +1,8 @@
 /** What a profile is: one way to write a signature into a request, and the floor below which no signature is accepted. */
 
-import { OptionReader, type CredentialSource, type OptionsError } from '@sallyport/guard'
+import { OptionReader, type CredentialSource, type MacAlgorithm, type OptionsError } from '@sallyport/guard'
 import type { ContentDigest } from './content-digest.js'
 import { OWNER } from './errors.js'
-import type { MacAlgorithm } from './mac.js'
 import type { FieldLines, RequestMessage } from './signature-base.js'
 
 /** MAC algorithms by their names on the wire. `hmac-sha1` is for clients that can't do better yet. */

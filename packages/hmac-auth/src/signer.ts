@@ -1,11 +1,10 @@
 /** The client's side: signs requests by the same profiles, and through the same code, by which servers verify them. */
 
 import { hash, randomBytes, type KeyObject } from 'node:crypto'
-import { OptionReader } from '@sallyport/guard'
+import { createMac, OptionReader } from '@sallyport/guard'
 import { explainMessage, type SignatureExplanation } from './explain.js'
 import { hasLine, isKeyId, isNonce } from './field-lines.js'
 import { readSecret } from './keys.js'
-import { createMac } from './mac.js'
 import { readProfile } from './options.js'
 import { hashOf, type BaseAroundBody, type HmacAlgorithm, type Profile, type SignedMessage } from './profile.js'
 import type { FieldLines } from './signature-base.js'

@@ -4,11 +4,10 @@
  */
 
 import { createHash, hash } from 'node:crypto'
-import { isThenable } from '@sallyport/guard'
+import { isSameMac, isThenable, type Mac } from '@sallyport/guard'
 import { invalid, refusal, type HmacAuthReason } from './errors.js'
 import type { FindKeys } from './key-source.js'
 import type { TrustedKey } from './keys.js'
-import { isSameMac, type Mac } from './mac.js'
 import { cover, type BaseAroundBody, type PresentedSignature, type Profile, type SignedMessage } from './profile.js'
 import { judgeTime, type TimeWindow } from './timestamps.js'
 

@@ -1,7 +1,7 @@
 /** Message authentication codes (HMAC, RFC 2104), computed and compared. */
 
 import { createHmac, createSecretKey, hash, timingSafeEqual, type Hmac, type KeyObject } from 'node:crypto'
-import { OptionsError } from '@sallyport/guard'
+import { OptionsError } from './errors.js'
 
 export type MacAlgorithm = 'sha1' | 'sha256' | 'sha384' | 'sha512'
 
@@ -38,7 +38,7 @@ const longestString = Math.floor((scratch.length - 128) / 3)
  */
 export function createMac (algorithm: MacAlgorithm, key: KeyObject | Uint8Array): Mac {
   const secret = key instanceof Uint8Array ? createSecretKey(key) : key
-  if (secret.type !== 'secret' || secret.symmetricKeySize === 0) throw new OptionsError('@sallyport/hmac-auth', 'key', 'must be a secret that is not empty')
+  if (secret.type !== 'secret' || secret.symmetricKeySize === 0) throw new OptionsError('@sallyport/guard', 'key', 'must be a secret that is not empty')
   const { block, length } = sizes[algorithm]
   const bytes = secret.export()
   const blockKey = bytes.length > block ? hash(algorithm, bytes, 'buffer') : bytes
