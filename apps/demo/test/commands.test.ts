@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { openAccounts } from '../src/accounts.js'
@@ -10,6 +10,7 @@ const company = command('company')
 const mint = command('mint')
 const account = command('account')
 const user = command('user')
+const merchant = command('merchant')
 
 t.test('the operator adds, rotates and restricts companies while the server runs', async (t) => {
   const folder = tempFolder(t)
@@ -107,6 +108,17 @@ t.test('many commands at once lose nothing', async (t) => {
   await Promise.all(Array.from({ length: 8 }, (_, i) => company(folder, 'add', `Company ${i}`)))
   t.equal(new Set(companies.list().map(({ id }) => id)).size, 12)
   t.equal(new Set(companies.list().map(({ name }) => name)).size, 12)
+})
+
+t.test('commands explain themselves', async (t) => {
+  const folder = tempFolder(t)
+  const commands = { account, company, merchant, mint, user }
+  await Promise.all(Object.entries(commands).map(async ([name, run]) => {
+    const usage = new RegExp(`^usage: npm run (--silent )?${name} --workspace apps/demo -- `)
+    for (const args of [['--help'], ['add', '-h']]) t.match(await run(folder, ...args), { code: 0, stdout: usage, stderr: '' }, `${name} ${args.join(' ')}`)
+    t.match(await run(folder, '--colour'), { code: 1, stdout: '', stderr: /--colour[^]*\nusage: / }, `${name} --colour`)
+  }))
+  t.same(readdirSync(folder), [], 'and do nothing else')
 })
 
 t.test('commands that can\'t be meant end with 1 and say why', async (t) => {

@@ -6,6 +6,7 @@ import { createAccountTokens, environments, fulfilmentScopes, type FulfilmentEnv
 import { openAccounts, type Accounts } from '../accounts.js'
 import { readDataFolder } from '../config.js'
 import { openKeyRings, ringNames, type KeyRings } from '../key-rings.js'
+import { runCommand } from '../run-command.js'
 
 const usage = `usage: npm run --silent account --workspace apps/demo -- <command>
 
@@ -19,12 +20,7 @@ const usage = `usage: npm run --silent account --workspace apps/demo -- <command
   scopes: ${fulfilmentScopes.join(', ')} (default: all)
   A token of this command lives 30 days.`
 
-try {
-  console.log(await run(process.argv.slice(2)))
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error)
-  process.exitCode = 1
-}
+await runCommand(usage, run)
 
 interface Values {
   readonly environment?: string | undefined

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import { openCompanies, type Companies, type Issued } from '../companies.js'
 import { liveSecrets } from '../company-file.js'
 import { instantOf, listOf, readDataFolder } from '../config.js'
+import { runCommand } from '../run-command.js'
 
 const usage = `usage: npm run company --workspace apps/demo -- <command>
 
@@ -13,12 +14,7 @@ const usage = `usage: npm run company --workspace apps/demo -- <command>
   allow <id> <entry...> | none                             the IPv4 addresses and networks it may call from
   legacy-until <id> <date> | none                          its own end of the legacy headers (from the next start on)`
 
-try {
-  console.log(await run(process.argv.slice(2)))
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error)
-  process.exitCode = 1
-}
+await runCommand(usage, run)
 
 async function run (args: readonly string[]): Promise<string> {
   const { values, positionals: [command = '', ...operands] } = parseArgs({

@@ -6,6 +6,7 @@ import { readDataFolder } from '../config.js'
 import { openKeyRings } from '../key-rings.js'
 import { ADMINISTRATOR_SCOPE, createMerchantTokens, GATEWAY } from '../merchant-tokens.js'
 import { openMerchants, type Merchants, type Onboarded } from '../merchants.js'
+import { runCommand } from '../run-command.js'
 
 const usage = `usage: npm run --silent merchant --workspace apps/demo -- <command>
 
@@ -18,12 +19,7 @@ const usage = `usage: npm run --silent merchant --workspace apps/demo -- <comman
   The name of an administrator stands in the audit trail of the list. Their tokens end early with the keys of all tokens:
   npm run --silent account --workspace apps/demo -- rotate-keys --environment payments --overlap-hours 0`
 
-try {
-  console.log(await run(process.argv.slice(2)))
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error)
-  process.exitCode = 1
-}
+await runCommand(usage, run)
 
 async function run (args: readonly string[]): Promise<string> {
   const { values, positionals: [command = '', ...operands] } = parseArgs({

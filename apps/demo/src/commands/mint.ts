@@ -6,6 +6,7 @@ import { createTokenMinter } from '@sallyport/bearer-jwt'
 import { openCompanies } from '../companies.js'
 import { liveSecrets } from '../company-file.js'
 import { readDataFolder } from '../config.js'
+import { runCommand } from '../run-command.js'
 
 const usage = `usage: npm run --silent mint --workspace apps/demo -- --company <id> [--secret <secret>] [--lifetime <seconds>]
 
@@ -13,12 +14,7 @@ const usage = `usage: npm run --silent mint --workspace apps/demo -- --company <
   --secret    sign with this access token; default: the newest live one in the register
   --lifetime  seconds from nbf to exp; default: 15, the most that the API takes`
 
-try {
-  console.log(await mint(process.argv.slice(2)))
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error)
-  process.exitCode = 1
-}
+await runCommand(usage, mint)
 
 async function mint (args: readonly string[]): Promise<string> {
   const { company, secret, lifetime } = parseArgs({

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import { listOf, readConfig } from '../config.js'
 import { openDatabase } from '../database.js'
 import { migrate } from '../migrations.js'
+import { runCommand } from '../run-command.js'
 import { ADMINISTRATOR, createUsers, newPassword, permissions, renewLogin, type Users } from '../users.js'
 
 const usage = `usage: npm run --silent user --workspace apps/demo -- <command>
@@ -18,12 +19,7 @@ const usage = `usage: npm run --silent user --workspace apps/demo -- <command>
 
 const operandCounts: Readonly<Record<string, number>> = { add: 1, list: 0, password: 1 }
 
-try {
-  console.log(await run(process.argv.slice(2)))
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error)
-  process.exitCode = 1
-}
+await runCommand(usage, run)
 
 async function run (args: readonly string[]): Promise<string> {
   const { values, positionals: [command = '', ...operands] } = parseArgs({ args: [...args], allowPositionals: true, options: { permissions: { type: 'string' } } })
