@@ -7,7 +7,7 @@ import { KeyObject, createPrivateKey, createSecretKey, type JsonWebKey } from 'n
 import { isLive, OptionReader, readLifetime, type AuthError, type Lifetime, type LifetimeMs } from '@sallyport/guard'
 import { CompactEncrypt, compactDecrypt } from 'jose'
 import { refusal } from './errors.js'
-import { isSameKey } from './keys.js'
+import { isSameKey, secretKeyOf } from './keys.js'
 import { isBase64Url, parseSegment } from './parse-token.js'
 
 /** Key management offered here (RFC 7518 section 4.1); RSA1_5, PBES2 and the rest are not. */
@@ -122,11 +122,11 @@ function resolveOpeningKey (reader: OptionReader): OpeningKey {
 
 function importKey (reader: OptionReader, given: unknown): KeyObject {
   if (given instanceof KeyObject) return given
-  if (given instanceof Uint8Array && given.length > 0) return createSecretKey(Buffer.from(given))
+  if (given instanceof Uint8Array && given.length > 0) return createSecretKey(given)
   if (typeof given === 'object' && given !== null && typeof (given as JsonWebKey).kty === 'string') {
     const jwk = given as JsonWebKey
     try {
-      return jwk.kty === 'oct' ? createSecretKey(Buffer.from(jwk.k ?? '', 'base64url')) : createPrivateKey({ key: jwk, format: 'jwk' })
+      return jwk.kty === 'oct' ? secretKeyOf(jwk.k ?? '') : createPrivateKey({ key: jwk, format: 'jwk' })
     } catch {
       throw reader.error('key', 'is not a JWK that can be used')
     }

@@ -1,6 +1,6 @@
 /** Where keys come from: a list, a resolver, or a JWK Set on the network. The one place that waits for somebody else. */
 
-import { createPublicKey, createSecretKey, generateKeyPairSync, hash, randomBytes, type KeyObject } from 'node:crypto'
+import { createPublicKey, generateKeyPairSync, hash, randomBytes } from 'node:crypto'
 import { askResolver, BoundedCache, type AuthError } from '@sallyport/guard'
 import { refusal } from './errors.js'
 import { isSameKey, resolveKey, type Algorithm, type JwtKey, type KeyRules, type TrustedKey } from './keys.js'
@@ -24,49 +24,70 @@ export interface KeyHints {
 export type KeyResolver = (hints: KeyHints) => KeyAnswer | Promise<KeyAnswer>
 export type KeyAnswer = JwtKey | readonly JwtKey[] | undefined
 
+/** What a token may be signed with. */
+export interface Candidates {
+  readonly keys: readonly TrustedKey[]
+  /** Keys of its algorithm to check it with, for no other end than to take as long as for anybody else. */
+  readonly standIns: readonly TrustedKey[]
+}
+
 export interface KeySource {
-  /** Keys for a token; at once where they are at hand. Throws or rejects with a refusal where they can't be had. */
-  readonly find: (hints: KeyHints, nowMs: number) => readonly TrustedKey[] | Promise<readonly TrustedKey[]>
-  /** True if the key, which `find` or `decoy` has given, signed the token. */
+  /** Candidates for a token; at once where they are at hand. Throws or rejects with a refusal where they can't be had. */
+  readonly find: (hints: KeyHints, nowMs: number) => Candidates | Promise<Candidates>
+  /** True if the key, one of the candidates, signed the token. */
   readonly check: KeyedCheck
   /** False where `find` has looked at the token's `kid` itself; then ids only name keys in events. */
   readonly comparesIds: boolean
-  /** A key to try where none is known, so that an unknown key takes as long as a wrong signature. */
-  readonly decoy: (algorithm: Algorithm) => TrustedKey | undefined
+  /** With so many keys is a token checked before it is refused, if there are any: how many it has of its own does not show. */
+  readonly leastChecks: () => number
 }
 
 /** Listed keys get a check each, compiled once. */
 export async function createListedSource (keys: readonly TrustedKey[]): Promise<KeySource> {
+  const candidates = new Map(keys.map(({ algorithm }) => [algorithm, { keys, standIns: keys.filter((key) => key.algorithm === algorithm) }]))
+  const none: Candidates = { keys, standIns: [] }
   return {
-    find: () => keys,
+    find: ({ algorithm }) => candidates.get(algorithm) ?? none,
     comparesIds: true,
     check: await createListedCheck(keys),
-    decoy: (algorithm) => keys.find((key) => key.algorithm === algorithm)
+    leastChecks: () => 1
   }
 }
 
 const MAX_ANSWERS = 10_000
+const MOST_CHECKS = 8
 
-interface Answer { readonly keys: readonly TrustedKey[], readonly askedAt: number }
+interface Answer extends Candidates { readonly askedAt: number }
 
-/** Keys from the user's resolver, checked as they come. */
+/**
+ * Keys from the user's resolver, checked as they come. An answer without keys gets a stand-in that is made ready like a key, and each
+ * answer gets as many keys as the longest has (up to eight), so that time does not tell whom the resolver knows.
+ */
 export async function createResolvedSource (resolver: KeyResolver, rules: KeyRules, keyCacheSeconds: number): Promise<KeySource> {
   const answers = new BoundedCache<Answer>(keyCacheSeconds === 0 ? 0 : MAX_ANSWERS)
+  const standIns = new Map((rules.algorithms ?? []).map((algorithm) => [algorithm, Object.freeze({ key: createStandIn(algorithm), algorithm })]))
+  let most = 1
   return {
     find (hints, nowMs) {
       const name = nameOf(hints)
       const known = answers.get(name)
-      if (known !== undefined && ageOf({ sinceMs: known.askedAt, nowMs }) < keyCacheSeconds) return known.keys
+      if (known !== undefined && ageOf({ sinceMs: known.askedAt, nowMs }) < keyCacheSeconds) return known
       return askResolver(() => resolver(Object.freeze(hints)), (answer) => {
-        const keys = readAnswer(answer, rules).map((key) => known?.keys.find(isUnchanged(key)) ?? key)
+        const { algorithm } = hints
+        const read = (given: readonly unknown[]): readonly TrustedKey[] => readKeys(given, rules).map((key) => known?.standIns.find(isUnchanged(key)) ?? key)
+        const keys = read(listOf(answer))
+        const fitting = keys.filter((key) => key.algorithm === algorithm)
+        most = Math.min(Math.max(most, fitting.length), MOST_CHECKS)
+        const added = read(Array<unknown>(Math.max(most - fitting.length, 0)).fill(standIns.get(algorithm)))
+        const found = { keys, standIns: [...fitting, ...added], askedAt: nowMs }
         // That there is none as well: if only those who exist were answered quickly, the time would tell who does.
-        answers.set(name, { keys, askedAt: nowMs })
-        return keys
+        answers.set(name, found)
+        return found
       }, (cause) => unavailable('resolver', cause))
     },
     comparesIds: false,
     check: await createKeyedCheck(rules.algorithms ?? []),
-    decoy: createDecoys(rules.algorithms ?? [])
+    leastChecks: () => most
   }
 }
 
@@ -89,23 +110,18 @@ export async function createRemoteSource (remote: RemoteJwks, algorithms: readon
   const keys = new RemoteKeys(remote, algorithms)
   return {
     find ({ keyId }, nowMs) {
-      return askResolver(() => keys.find(keyId, nowMs), (found) => found, (cause) => unavailable('key-set', cause))
+      return askResolver(() => keys.find(keyId, nowMs), (found) => ({ keys: found, standIns: [] }), (cause) => unavailable('key-set', cause))
     },
     comparesIds: true,
     check: await createKeyedCheck(algorithms),
     // Which ids a published set has is no secret.
-    decoy: () => undefined
+    leastChecks: () => 0
   }
 }
 
-/** A key for each algorithm that nobody has the other half of. */
-function createDecoys (algorithms: readonly Algorithm[]): KeySource['decoy'] {
-  const decoys = new Map(algorithms.map((algorithm) => [algorithm, { id: undefined, algorithm, key: createDecoy(algorithm), notBeforeMs: -Infinity, notAfterMs: Infinity }]))
-  return (algorithm) => decoys.get(algorithm)
-}
-
-function createDecoy (algorithm: Algorithm): KeyObject {
-  if (algorithm.startsWith('HS')) return createSecretKey(randomBytes(64))
+/** A key that nobody has the other half of, as a resolver would give it. */
+function createStandIn (algorithm: Algorithm): JwtKey['key'] {
+  if (algorithm.startsWith('HS')) return randomBytes(64)
   if (algorithm === 'EdDSA') return generateKeyPairSync('ed25519').publicKey
   if (algorithm.startsWith('ES')) return generateKeyPairSync('ec', { namedCurve: algorithm === 'ES256' ? 'P-256' : algorithm === 'ES384' ? 'P-384' : 'P-521' }).publicKey
   // Any odd number takes as long as the product of two primes, and is made at once.
@@ -115,11 +131,14 @@ function createDecoy (algorithm: Algorithm): KeyObject {
   return createPublicKey({ key: { kty: 'RSA', n: modulus.toString('base64url'), e: 'AQAB' }, format: 'jwk' })
 }
 
-function readAnswer (answer: unknown, rules: KeyRules): readonly TrustedKey[] {
+function listOf (answer: unknown): readonly unknown[] {
   if (answer === undefined || answer === null) return []
-  const list: readonly unknown[] = Array.isArray(answer) ? answer : [answer]
+  return Array.isArray(answer) ? answer : [answer]
+}
+
+function readKeys (given: readonly unknown[], rules: KeyRules): readonly TrustedKey[] {
   try {
-    return list.map((key) => resolveKey(key, rules))
+    return given.map((key) => resolveKey(key, rules))
   } catch (cause) {
     throw unavailable('resolved-key', cause)
   }

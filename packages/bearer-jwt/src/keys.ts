@@ -1,6 +1,6 @@
 /** Keys, typed at the border: what a key is, which one algorithm it serves, and that it is strong enough (RFC 7518). */
 
-import { createPublicKey, createSecretKey, KeyObject, type JsonWebKey } from 'node:crypto'
+import { createPublicKey, createSecretKey, KeyObject, X509Certificate, type JsonWebKey } from 'node:crypto'
 import { OptionReader, readLifetime, type Lifetime, type LifetimeMs } from '@sallyport/guard'
 
 /** Signature algorithms (RFC 7518 section 3.1, RFC 8037). */
@@ -76,7 +76,7 @@ function readKeyMaterial (reader: OptionReader): { key: KeyObject, jwk?: JsonWeb
   if (given instanceof KeyObject) return { key: given }
   if (given instanceof Uint8Array) {
     if (given.length === 0) throw reader.error('key', 'must not be empty')
-    return { key: createSecretKey(Buffer.from(given)) }
+    return { key: createSecretKey(given) }
   }
   if (typeof given === 'object' && given !== null && typeof (given as JsonWebKey).kty === 'string') return { key: importJwk(reader, given as JsonWebKey), jwk: given as JsonWebKey }
   throw reader.error('key', 'must be a KeyObject, a JWK or secret bytes')
@@ -89,13 +89,21 @@ function importJwk (reader: OptionReader, jwk: JsonWebKey): KeyObject {
   if (operations !== undefined && !(Array.isArray(operations) && operations.includes('verify'))) throw reader.error('key', 'is a JWK whose "key_ops" has no "verify"')
   if (jwk.kty === 'oct') {
     if (typeof jwk.k !== 'string' || !/^[\w-]+$/.test(jwk.k)) throw reader.error('key', 'is an "oct" JWK without a base64url "k"')
-    return createSecretKey(Buffer.from(jwk.k, 'base64url'))
+    return secretKeyOf(jwk.k)
   }
   try {
     return createPublicKey({ key: jwk, format: 'jwk' })
   } catch {
     throw reader.error('key', 'is not a JWK that can be used')
   }
+}
+
+/** The key of an `oct` JWK. Small buffers share memory, so nothing of it is left in one. */
+export function secretKeyOf (base64url: string): KeyObject {
+  const bytes = Buffer.from(base64url, 'base64url')
+  const key = createSecretKey(bytes)
+  bytes.fill(0)
+  return key
 }
 
 function algorithmOf (reader: OptionReader, key: KeyObject, jwk: JsonWebKey | undefined): Algorithm {
@@ -127,14 +135,25 @@ function checkSecret (reader: OptionReader, key: KeyObject, algorithm: Algorithm
   if (looksPublic(bytes)) throw reader.error('key', 'looks like a public key, which anybody could sign with; give it as a KeyObject or JWK')
 }
 
-/** PEM, JWK or DER given as secret bytes: the mistake behind algorithm confusion. */
+/** A public key in a form that people have at hand, given as secret bytes: the mistake behind algorithm confusion. */
 function looksPublic (bytes: Buffer): boolean {
-  const text = bytes.toString('latin1')
-  if (text.includes('-----BEGIN ') || text.includes('"kty"')) return true
-  // DER begins with a sequence; looking further costs more than checking a signature.
-  return bytes[0] === 0x30 && (['spki', 'pkcs1'] as const).some((type) => {
+  // UTF-16 has a zero beside each letter.
+  const text = bytes.toString('latin1').replaceAll('\0', '')
+  if (text.includes('-----BEGIN ') || text.includes('"kty"') || /^\s*(?:ssh-|sk-|ecdsa-sha2-)/.test(text)) return true
+  return isDer(bytes) || (/^\s*M[\w+/=\s-]+$/.test(text) && isDer(Buffer.from(text, 'base64')))
+}
+
+/** A key or certificate. DER begins with a sequence; looking further costs more than checking a signature. */
+function isDer (bytes: Buffer): boolean {
+  if (bytes[0] !== 0x30) return false
+  const readers = [
+    () => createPublicKey({ key: bytes, format: 'der', type: 'spki' }),
+    () => createPublicKey({ key: bytes, format: 'der', type: 'pkcs1' }),
+    () => new X509Certificate(bytes)
+  ]
+  return readers.some((read) => {
     try {
-      createPublicKey({ key: bytes, format: 'der', type })
+      read()
       return true
     } catch {
       return false

@@ -35,7 +35,7 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
     const { revocations } = options
     const judge = (found: VerifiedToken): VerifiedToken | Promise<VerifiedToken> => revocations === undefined ? found : ifNotRevoked(found, revocations)
     const where = headerParameter(options)
-    const tokenOf = createTokenFinder(options.sources)
+    const finder = createTokenFinder(options.sources)
     return {
       credentials: options.sources,
       proves: [...(options.tenant === undefined ? [] : ['tenant' as const]), ...(options.subject === undefined ? [] : ['subject' as const])],
@@ -46,9 +46,9 @@ export const bearerJwt: FastifyPluginAsync<BearerJwtOptions<unknown>> = guardPlu
       },
       notes: notesOf(options),
       missing: () => refusal('ERR_BEARER_JWT_TOKEN_MISSING'),
-      isPresented: (request) => tokenOf(request) !== undefined,
+      isPresented: finder.isPresented,
       judge (request) {
-        const token = readToken(tokenOf(request), options.maxTokenBytes)
+        const token = readToken(finder.take(request), options.maxTokenBytes)
         const found = verifyToken(token, clock())
         return found instanceof Promise ? found.then(judge) : judge(found)
       },

@@ -16,23 +16,30 @@ export type TokenSource
 /** What a request holds: no token, one, or more than one (or more than one field line where one stands). */
 export type FoundToken = string | typeof severalLines | undefined
 
+export interface TokenFinder {
+  readonly isPresented: (request: FastifyRequest) => boolean
+  /** The token of a request. */
+  readonly take: (request: FastifyRequest) => FoundToken
+}
+
 /**
- * Finds the token in the sources; a header without the right scheme holds none. Guard asks whether there is one and then what
- * it is, right after each other, so the answer for the last request is kept until it is asked for again.
+ * Finds the token in the sources; a header without the right scheme holds none. Guard asks whether there is one and, right
+ * after that, what it is: so what was found is kept in between, and no longer.
  */
-export function createTokenFinder (sources: readonly TokenSource[]): (request: FastifyRequest) => FoundToken {
+export function createTokenFinder (sources: readonly TokenSource[]): TokenFinder {
   let last: FastifyRequest | undefined
   let found: FoundToken
-  return function tokenOf (request) {
-    if (last !== request) {
-      last = request
+  return {
+    isPresented (request) {
       found = findToken(request, sources)
-      return found
+      last = found === undefined ? undefined : request
+      return found !== undefined
+    },
+    take (request) {
+      const token = last === request ? found : findToken(request, sources)
+      last = found = undefined
+      return token
     }
-    last = undefined
-    const known = found
-    found = undefined
-    return known
   }
 }
 

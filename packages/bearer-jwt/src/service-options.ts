@@ -178,7 +178,7 @@ function readDecryption (reader: OptionReader): EncryptionOptions | undefined {
 function readKeyObject (reader: OptionReader): KeyObject {
   const given = reader.raw('key')
   if (given instanceof KeyObject) return given
-  if (given instanceof Uint8Array && given.length > 0) return createSecretKey(Buffer.from(given))
+  if (given instanceof Uint8Array && given.length > 0) return createSecretKey(given)
   throw reader.error('key', 'must be a KeyObject or secret bytes')
 }
 

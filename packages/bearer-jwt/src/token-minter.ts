@@ -56,6 +56,6 @@ function readClaims (reader: OptionReader): object {
 function readKey (reader: OptionReader): KeyObject {
   const given = reader.raw('key')
   if (given instanceof KeyObject && given.type !== 'public') return given
-  if (given instanceof Uint8Array && given.length > 0) return createSecretKey(Buffer.from(given))
+  if (given instanceof Uint8Array && given.length > 0) return createSecretKey(given)
   throw reader.error('key', 'must be secret bytes, or a secret or private KeyObject')
 }

@@ -5,7 +5,7 @@ import { BoundedCache, isAuthError, isLive, type Judgement } from '@sallyport/gu
 import { invalid, own, scopeList, scopesOf, tenantText, textOf, verifyStaticClaims, verifyTime, type TimedClaims } from './claims.js'
 import { isEncrypted, isOpeningKey, openToken, type OpeningKey, type ResolvedEncryption } from './encryption.js'
 import { refusal } from './errors.js'
-import type { KeyHints, KeySource } from './key-source.js'
+import type { Candidates, KeyHints, KeySource } from './key-source.js'
 import { isSameKey, type Algorithm, type TrustedKey } from './keys.js'
 import type { ResolvedOptions } from './options.js'
 import { parseToken, readClaims, type JwtClaims, type ParsedToken } from './parse-token.js'
@@ -108,16 +108,16 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
     const trust = trustFor(hints.issuer)
     if (trust === undefined) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'issuer' })
     if (!trust.algorithms.includes(hints.algorithm)) throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: 'algorithm' })
-    const judge = (trusted: readonly TrustedKey[]): VerifiedToken => {
-      const key = signingKeyOf(parsed, trusted, trust.source, nowMs)
+    const judge = (candidates: Candidates): VerifiedToken => {
+      const key = signingKeyOf(parsed, candidates, trust.source, nowMs)
       const claims = unproved ?? readClaims(parsed)
       if (opened.replicated !== undefined) verifyReplicated(opened.replicated, claims)
       const dates = verifyStaticClaims(parsed.header, claims, trust.rules)
       verifyTime(dates, trust.rules, nowMs / 1000)
       return verifiedToken(parsed, { claims, hints, trust, key, dates, openedBy: opened.openedBy })
     }
-    const trusted = trust.source.find(hints, nowMs)
-    return trusted instanceof Promise ? trusted.then(judge) : judge(trusted)
+    const candidates = trust.source.find(hints, nowMs)
+    return candidates instanceof Promise ? candidates.then(judge) : judge(candidates)
   }
 
   function verifiedToken ({ signed }: ParsedToken, { claims, hints, trust, key, dates, openedBy }: Proved): VerifiedToken {
@@ -132,26 +132,26 @@ export function createTokenVerifier (options: ResolvedOptions, { trustFor, needC
   return verifyToken
 }
 
-function isTrusted ({ key, openedBy }: VerifiedToken, current: readonly TrustedKey[], encryption: ResolvedEncryption | undefined, nowMs: number): boolean {
+function isTrusted ({ key, openedBy }: VerifiedToken, { keys }: Candidates, encryption: ResolvedEncryption | undefined, nowMs: number): boolean {
   if (openedBy !== undefined && !isOpeningKey(openedBy, encryption!, nowMs)) return false
-  for (let i = 0; i < current.length; i++) if (isSameKey(current[i]!, key) && isLive(current[i]!, nowMs)) return true
+  for (let i = 0; i < keys.length; i++) if (isSameKey(keys[i]!, key) && isLive(keys[i]!, nowMs)) return true
   return false
 }
 
-/** The key that signed the token. Where no key is known, a decoy is tried, so that an unknown key takes as long as a wrong signature. */
-function signingKeyOf (token: ParsedToken, trusted: readonly TrustedKey[], source: KeySource, nowMs: number): TrustedKey {
+/** The key that signed the token. A refusal takes the same number of checks, whoever is named and however many keys they have. */
+function signingKeyOf (token: ParsedToken, { keys, standIns }: Candidates, source: KeySource, nowMs: number): TrustedKey {
   const { alg, kid } = token.header
-  let isKnown = false
-  for (let i = 0; i < trusted.length; i++) {
-    const key = trusted[i]!
+  let tried = 0
+  for (let i = 0; i < keys.length; i++) {
+    const key = keys[i]!
     const isNamed = !source.comparesIds || kid === undefined || key.id === undefined || key.id === kid
     if (!isNamed || key.algorithm !== alg || !isLive(key, nowMs)) continue
     if (source.check(token, key)) return key
-    isKnown = true
+    tried++
   }
-  const decoy = isKnown ? undefined : source.decoy(alg as Algorithm)
-  if (decoy !== undefined) source.check(token, decoy)
-  throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: isKnown ? 'signature' : 'unknown-key' })
+  const wanted = standIns.length === 0 ? 0 : source.leastChecks()
+  for (let i = tried; i < wanted; i++) source.check(token, standIns[i % standIns.length]!)
+  throw refusal('ERR_BEARER_JWT_TOKEN_INVALID', { reason: tried > 0 ? 'signature' : 'unknown-key' })
 }
 
 /** Claims that stand in the header of an encrypted token too must say the same (RFC 7519 section 5.3). */

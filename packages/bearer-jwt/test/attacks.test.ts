@@ -1,12 +1,13 @@
 import { Socket } from 'node:net'
 import { createHash, createHmac, createSign } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { identityOf, memoryStore, OptionReader } from '@sallyport/guard'
+import { identityOf, memoryStore, optional, OptionReader } from '@sallyport/guard'
 import { findLeaks, observedApp, tokensOf, type Trace } from '@sallyport/test-kit'
 import * as fc from 'fast-check'
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import t from 'tap'
 import { algorithms, bearerJwt, remoteJwks, type BearerJwtOptions, type KeyResolver } from '../src/index.js'
 import { createResolvedSource } from '../src/key-source.js'
@@ -325,6 +326,27 @@ t.test('made-up hints: what clients choose fills no memory', async (t) => {
   const before = heap()
   for (let i = 0; i < 1_000; i++) await source.find({ algorithm: 'HS256', keyId: `${i}${'x'.repeat(100_000)}`, issuer: undefined, tenant: '1' }, 0)
   t.ok(heap() - before < 10 * 2 ** 20, 'a hundred megabytes of key ids are not kept')
+})
+
+t.test('a request that was answered is not kept for its token', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const app: FastifyInstance = Fastify()
+  await app.register(bearerJwt, validOptions())
+  const policies = { alone: app.bearerJwt, optional: optional(app.bearerJwt) }
+  const requests = new Map<string, WeakRef<FastifyRequest>>()
+  for (const [name, onRequest] of Object.entries(policies)) {
+    app.get(`/${name}`, { onRequest }, async (request) => { requests.set(name, new WeakRef(request)); return {} })
+  }
+  for (const name of Object.keys(policies)) {
+    t.equal((await app.inject({ url: `/${name}`, headers: { authorization: `Bearer ${hmacToken(claims)}` } })).statusCode, 200)
+    for (let tries = 0; tries < 50 && requests.get(name)!.deref() !== undefined; tries++) {
+      await sleep(10)
+      collect()
+    }
+    t.equal(requests.get(name)!.deref(), undefined, name)
+  }
+  await app.close()
 })
 
 t.test('known tokens: nothing of their text is kept', async (t) => {

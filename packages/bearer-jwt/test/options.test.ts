@@ -1,6 +1,7 @@
-import { createPrivateKey, createPublicKey, createSecretKey, generateKeyPairSync } from 'node:crypto'
+import { createPrivateKey, createPublicKey, createSecretKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { isOptionsError, memoryStore, type OptionsError } from '@sallyport/guard'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { generate } from 'selfsigned'
 import t, { type Test } from 'tap'
 import { algorithms, bearerJwt, type BearerJwtOptions, type JwtKey } from '../src/index.js'
 import { testApp, validOptions } from './fixtures/app.js'
@@ -145,6 +146,7 @@ t.test('takes no public key as a secret, however it is wrapped', async (t) => {
   const spki = rsa.publicKey.export({ type: 'spki', format: 'der' })
   const pkcs1 = rsa.publicKey.export({ type: 'pkcs1', format: 'der' })
   const rsaJwk = JSON.stringify(jwk(rsa.publicKey))
+  const certificate = new X509Certificate((await generate()).cert).raw
   const forms: Readonly<Record<string, string | Buffer>> = {
     'PEM': publicPem,
     'PEM after a space': ` ${publicPem}`,
@@ -158,7 +160,14 @@ t.test('takes no public key as a secret, however it is wrapped', async (t) => {
     'SPKI of a curve': p256.publicKey.export({ type: 'spki', format: 'der' }),
     'JWK': rsaJwk,
     'JWK Set': `{"keys":[${rsaJwk}]}`,
-    'list of JWKs': `[${rsaJwk}]`
+    'list of JWKs': `[${rsaJwk}]`,
+    'base64 of SPKI': spki.toString('base64'),
+    'base64 of PKCS #1, in lines': `\n${pkcs1.toString('base64').replace(/.{64}/g, '$&\n')}\n`,
+    'base64url of SPKI': p256.publicKey.export({ type: 'spki', format: 'der' }).toString('base64url'),
+    'PEM in UTF-16': Buffer.from(publicPem, 'utf16le'),
+    'line of OpenSSH': `ssh-rsa ${'A'.repeat(80)} ann@example.com`,
+    'certificate in DER': certificate,
+    'certificate in base64': certificate.toString('base64')
   }
   for (const [form, text] of Object.entries(forms)) {
     for (const key of [Buffer.from(text), createSecretKey(Buffer.from(text))]) {

@@ -62,6 +62,26 @@ t.test('gives a MAC that later ones leave alone', async (t) => {
   t.equal(first.toString('hex'), known.sha256)
 })
 
+t.test('says of a MAC whether it is the message\'s', async () => {
+  const message = fc.oneof(fc.uint8Array({ maxLength: 300 }), fc.string({ unit: 'grapheme', maxLength: 200 }))
+  fc.assert(fc.property(fc.constantFrom(...algorithms), message, message, fc.nat(), (algorithm, first, second, place) => {
+    const mac = createMac(algorithm, Buffer.from('Jefe'))
+    const right = createHmac(algorithm, 'Jefe').update(first).digest()
+    const flipped = Buffer.from(right)
+    flipped[place % right.length]! ^= 1 << (place & 7)
+    const wrong = [flipped, right.subarray(1), right.subarray(0, -1), Buffer.concat([right, right]), Buffer.alloc(0)]
+    return mac.isOf(first, right) && wrong.every((each) => !mac.isOf(first, each)) && mac.isOf(second, right) === Buffer.from(first).equals(Buffer.from(second))
+  }))
+})
+
+t.test('makes no MAC of what is neither text nor bytes: all of that would have the same', async (t) => {
+  const mac = createMac('sha256', Buffer.from('Jefe'))
+  for (const message of [{ amount: 1 }, [1, 2], 1, null, undefined, new ArrayBuffer(8), new Uint16Array(4), new DataView(new ArrayBuffer(8))]) {
+    t.throws(() => mac.of(message as never), TypeError)
+    t.throws(() => mac.isOf(message as never, Buffer.alloc(32)), TypeError)
+  }
+})
+
 t.test('takes no empty key, and no key that is not secret', async (t) => {
   const { privateKey } = generateKeyPairSync('ed25519')
   for (const key of [new Uint8Array(0), createSecretKey(new Uint8Array(0)), privateKey, createPublicKey(privateKey)]) {

@@ -109,7 +109,7 @@ export function readSecret (reader: OptionReader, algorithms: readonly HmacAlgor
     const needed = createMac(hashOf[algorithm], zeros).length
     if (length < Math.min(needed, minimumBytes)) throw reader.error('secret', `has ${length} bytes; ${algorithm} needs ${needed} or more (RFC 2104 section 3)`)
   }
-  return given instanceof Uint8Array ? createSecretKey(Buffer.from(given)) : given
+  return given instanceof Uint8Array ? createSecretKey(given) : given
 }
 
 const zeros = new Uint8Array(1)

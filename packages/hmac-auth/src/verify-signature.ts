@@ -76,8 +76,8 @@ function judgeMac (presented: PresentedSignature, candidates: readonly TrustedKe
 function keyThatMade ({ algorithm, mac }: PresentedSignature, candidates: readonly TrustedKey[], now: number, signed: string | readonly Uint8Array[]): TrustedKey {
   for (let i = 0; i < candidates.length; i++) {
     const key = candidates[i]!
-    const computed = typeof signed === 'string' ? macFor(key, algorithm).of(signed) : signed[i]!
-    if (!isSameMac({ computed, presented: mac }) || !key.isReal) continue
+    const isRight = typeof signed === 'string' ? macFor(key, algorithm).isOf(signed, mac) : isSameMac({ computed: signed[i]!, presented: mac })
+    if (!isRight || !key.isReal) continue
     if (algorithm !== undefined && key.macs[algorithm] === undefined) throw invalid('algorithm')
     if (now < key.notBeforeMs) throw invalid('key-early')
     if (now >= key.notAfterMs) throw invalid('key-expired')
