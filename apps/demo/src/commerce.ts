@@ -33,7 +33,7 @@ export async function commerce (scope: FastifyInstance, { keyRings, database, st
   await scope.register(bearerJwt, { ...tokens.verification, subject: 'sub', requiredClaims: ['jti', 'iat', 'name'] })
   const mayUse = (...scopes: readonly string[]) => ({ onRequest: scope.bearerJwt.require({ scopes: { any: scopes } }) })
 
-  scope.post<{ Body: { name: string, password: string } }>('/login', { onRequest: open('name and password are the credential'), schema: loginSchema }, async ({ body, ip }, reply) => {
+  scope.post<{ Body: { name: string, password: string } }>('/login', { onRequest: open('name and password are the credential', { requireHttps: true }), schema: loginSchema }, async ({ body, ip }, reply) => {
     const { name, password } = body
     const entry = await throttle.enter({ user: name, address: ip })
     if ('retryAfterSeconds' in entry) {

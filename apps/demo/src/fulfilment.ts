@@ -33,7 +33,7 @@ const newSecret = {
   body: objectOf(['secret_phrase'], {
     secret_phrase: { type: 'string', minLength: 12, maxLength: 1000 },
     use: { type: 'string', enum: ['bearer', 'callback'] },
-    scopes: { type: 'array', items: { type: 'string', enum: fulfilmentScopes }, uniqueItems: true }
+    scopes: { type: 'array', items: { type: 'string', enum: fulfilmentScopes }, uniqueItems: true, minItems: 1 }
   })
 }
 

@@ -26,7 +26,7 @@ export interface Orders {
 
 export const newOrderSchema = objectOf(['order_number', 'ship_to', 'line_items'], {
   order_number: textOf(64),
-  customer_email: textOf(254),
+  customer_email: { ...textOf(254), format: 'email' },
   ship_to: objectOf(['name', 'address1', 'city', 'country'], {
     name: textOf(100),
     address1: textOf(200),

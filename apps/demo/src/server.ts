@@ -2,7 +2,7 @@
 
 import helmet from '@fastify/helmet'
 import { guard, open, problemDetails, type Decision, type StateStore } from '@sallyport/guard'
-import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Accounts } from './accounts.js'
 import type { Certificate } from './certificate.js'
 import { commerce } from './commerce.js'
@@ -45,12 +45,21 @@ declare module 'fastify' {
 const MAX_BODY_BYTES = 65_536
 const REQUEST_TIMEOUT_MS = 30_000
 
+const LONGEST_SEGMENT = 40
+
+/** What logs tell of a request. Clients put tokens into addresses, by mistake: queries and long parts of a path stay out. */
+function loggedRequest ({ method, url, host, ip, socket }: FastifyRequest): { readonly [name: string]: unknown } {
+  const [path = ''] = url.split('?', 1)
+  const parts = path.split('/').map((part) => part.length > LONGEST_SEGMENT ? '[...]' : part)
+  return { method, url: parts.join('/') + (path.length < url.length ? '?[...]' : ''), host, remoteAddress: ip, remotePort: socket.remotePort }
+}
+
 export async function buildServer (config: Config, dependencies: Dependencies): Promise<FastifyInstance> {
   const { companies, accounts, merchants, keyRings, database, store, certificate, clock, log } = dependencies
   const app: FastifyInstance = Fastify({
     ...(certificate !== undefined && { https: { cert: certificate.cert, key: certificate.key } }),
     ...(config.trustProxy.length > 0 && { trustProxy: [...config.trustProxy] }),
-    logger: { level: config.logLevel, ...(log !== undefined && { stream: log }) },
+    logger: { level: config.logLevel, serializers: { req: loggedRequest }, ...(log !== undefined && { stream: log }) },
     bodyLimit: MAX_BODY_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     frameworkErrors: (error, request, reply) => { problemDetails(error, request, reply) },

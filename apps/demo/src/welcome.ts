@@ -100,7 +100,8 @@ function forCommerce (url: string, curl: string, adminLogin: string): Commands {
   return {
     'Log in to the commerce API': login,
     'A named token for an integration; GET tokens lists it, DELETE tokens/<id> ends it': `${curl} ${bearer} ${json('{"purpose":"Boomi Integration","validitySeconds":86400}')} ${url}/tokens`,
-    'What is on hand of a product': `${curl} ${bearer} ${json('{"productId":"TENT-2","facilityId":"OSLO","quantity":40}')} ${url}/updateInventory`
+    'Set what is on hand of a product': `${curl} ${bearer} ${json('{"productId":"TENT-2","facilityId":"OSLO","quantity":40}')} ${url}/updateInventory`,
+    'What is on hand': `${curl} ${bearer} ${url}/inventory`
   }
 }
 

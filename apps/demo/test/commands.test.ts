@@ -75,7 +75,7 @@ t.test('the operator onboards accounts and rotates keys while the server runs, a
   const readOnly = await tokenFor('--scopes', 'orders:read')
   t.same([await orders(readOnly), await orders(readOnly, 'api.localhost', 'POST')], [200, 403])
   t.match(await account(folder, 'add', 'Øl & Mad'), { code: 0, stdout: /^account {6}l-mad-2\n/ }, 'a name that is taken gets a number')
-  t.match(await account(folder, 'rotate-keys', '--environment', 'production', '--overlap-hours', '1'), { code: 0, stdout: /^production: new tokens are signed with the key \w{12}\. .* good for 1 hours at most\.\n$/ })
+  t.match(await account(folder, 'rotate-keys', '--environment', 'production', '--overlap-hours', '1'), { code: 0, stdout: /^production: new tokens are signed with the key \w{12} and sealed with \w{12}, [^.]*\. .* good for 1 hours at most\.\n$/ })
   const next = await tokenFor()
   t.same([await orders(readOnly), await orders(next), await orders(first, 'sandbox.localhost')], [200, 200, 200])
   await account(folder, 'rotate-keys', '--environment', 'production', '--overlap-hours', '0')
@@ -129,7 +129,7 @@ t.test('commands that can\'t be meant end with 1 and say why', async (t) => {
     [['list', '--allow', '10.0.0.1'], /usage/], [['list', 'more'], /usage/], [['add', 'A', '--colour'], /--colour/],
     [['add', 'A', '--allow', ''], /at least one/], [['add', 'A', '--allow', '300.0.0.1'], /allow\[0\]/], [['add', 'A', '--allow', '2001:db8::/32'], /IPv4/],
     [['add', 'A', '--allow', '0.0.0.0/0'], /allowAny/],
-    [['rotate'], /usage/], [['rotate', '999'], /there is no company 999/], [['rotate', '100001', '--overlap-hours', '-1'], /./],
+    [['rotate'], /usage/], [['rotate', '999'], /there is no company 999/], [['rotate', '100001', '--overlap-hours', '-1'], /./], [['rotate', '100001', '--overlap-hours', 'x'], /--overlap-hours must be a whole number/],
     [['allow', '100001'], /usage/], [['allow', '999', 'none'], /there is no company 999/], [['allow', '100001', '10.0.0.0/33'], /allow\[0\]/],
     [['legacy-until', '100001'], /usage/], [['legacy-until', '100001', 'tomorrow'], /must be a date/]
   ]
@@ -138,11 +138,12 @@ t.test('commands that can\'t be meant end with 1 and say why', async (t) => {
   }))
   const [accounts, users]: readonly (readonly (readonly [args: readonly string[], says: RegExp])[])[] = [
     [
-      [[], /usage/], [['add', ' '], /usage/], [['add', 'A', '--scopes', 'x'], /usage/], [['add', 'A', '--environment', 'test'], /usage/],
+      [[], /usage/], [['add', ' '], /name must not be empty/], [['add', 'A', '--scopes', 'x'], /usage/], [['add', 'A', '--environment', 'test'], /--environment must be one of production, sandbox\n/],
       [['token', 'nobody'], /there is no account nobody\. There are: nordlys-outfitters, havn-trading/], [['token', 'havn-trading', '--scopes', 'admin'], /there is no scope "admin"/],
-      [['revoke', 'nobody'], /there is no account nobody/], [['constructor'], /usage/], [['rotate-keys', '--environment', 'test'], /usage/], [['rotate-keys', '--environment', 'sandbox', '--overlap-hours', '-1'], /./]
+      [['revoke', 'nobody'], /there is no account nobody/], [['constructor'], /usage/], [['rotate-keys', '--environment', 'test'], /--environment must be one of production, sandbox, commerce, payments\n/],
+      [['rotate-keys', '--environment', 'sandbox', '--overlap-hours', '0.5'], /--overlap-hours must be a whole number of hours, 0 to 99999\n/]
     ],
-    [[['add', 'A'], /usage/], [['add', ' ', '--permissions', 'x'], /usage/], [['password', 'A', '--permissions', 'x'], /usage/], [['toString'], /usage/]]
+    [[['add', 'A'], /add needs --permissions/], [['add', ' ', '--permissions', 'x'], /usage/], [['password', 'A', '--permissions', 'x'], /usage/], [['toString'], /usage/]]
   ]
   const all = [...accounts!.map((each) => [account, ...each] as const), ...users!.map((each) => [user, ...each] as const)]
   await Promise.all(all.map(async ([of, args, says]) => t.match(await of(folder, ...args), { code: 1, stdout: '', stderr: says }, args.join(' '))))

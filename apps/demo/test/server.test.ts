@@ -270,6 +270,19 @@ t.test('plain HTTP is refused, whatever the client says of it', async (t) => {
   t.equal((await call({ 'x-forwarded-proto': 'https' })).status, 403)
   t.equal((await demo.send({ headers: legacy })).status, 403)
   t.equal((await demo.send({ path: '/health' })).status, 200, 'open() is open')
+  const login = { method: 'POST', path: '/commerce/api/login', body: '{"name":"admin","password":"canary-password"}', headers: { 'content-type': 'application/json' } }
+  t.match(await demo.send(login), { status: 403, json: { code: 'ERR_GUARD_HTTPS_REQUIRED' } }, 'a password is not taken either')
+})
+
+t.test('a token that a client puts into an address stands in no log', async (t) => {
+  const demo = await startDemo(t)
+  const token = demo.tokenOf('100001')
+  const statuses = []
+  for (const path of [`/health?access_token=${token}`, `/health/${token}`, `${departmentsPath}/${token}/x?${token}`, `//${token}`, `/%${token}`]) statuses.push((await demo.send({ path })).status)
+  t.same(statuses, [200, 404, 404, 404, 400])
+  const logs = demo.logLines.join('')
+  for (const part of token.split('.')) t.notOk(logs.includes(part))
+  for (const told of ['"url":"/health?[...]"', '"url":"/health/[...]"', `"url":"${departmentsPath}/[...]/x?[...]"`]) t.ok(logs.includes(told), told)
 })
 
 t.test('behind a trusted proxy its word counts, and nobody else\'s', async (t) => {

@@ -60,13 +60,20 @@ export function optional (policy: Policy): Policy {
   return policyHook({ kind: 'optional', child: child! })
 }
 
+export interface OpenOptions {
+  /** True for a login, whose body is the credential: guard's `requireHttps`, where it is set, counts for this route too. Default: false. */
+  readonly requireHttps?: boolean
+}
+
 /**
  * Declares a route public, for a reader and for the audit. Stands alone: inside another policy it is an `OptionsError`.
  * @param reason why, in words: `liveness probe`
  */
-export function open (reason: string): Policy {
+export function open (reason: string, options: OpenOptions = {}): Policy {
   if (typeof reason !== 'string' || reason.trim() === '') throw new OptionsError(OWNER, 'reason', 'of open() must say why the route is public')
-  return policyHook({ kind: 'open', reason })
+  const { requireHttps = false } = options
+  if (typeof requireHttps !== 'boolean' || Object.keys(options).some((name) => name !== 'requireHttps')) throw new OptionsError(OWNER, 'requireHttps', 'of open() must be true or false, and is the only option')
+  return policyHook({ kind: 'open', reason, requireHttps })
 }
 
 /**

@@ -1,5 +1,5 @@
 export { guard, guard as default, guardOf, guardPluginOf, type GuardContext, type GuardOptions, type GuardPluginSpec } from './plugin.js'
-export { allOf, anyOf, open, optional, type AllOfOptions } from './compose.js'
+export { allOf, anyOf, open, optional, type AllOfOptions, type OpenOptions } from './compose.js'
 export {
   defineGuard, type BodyWatch, type Claim, type Guard, type GuardDefinition, type Judgement, type Obligation, type Policy, type Principal, type Proof,
   type Requirement, type RequirementContext

@@ -34,7 +34,7 @@ export function compilePolicy (node: PolicyNode): CompiledPolicy {
 
 /** Runs a policy as a hook: judges, then either hands the request on or refuses it. `done` is called exactly once. */
 export function runPolicy ({ node, places, announces }: CompiledPolicy, request: FastifyRequest, done: (error?: Error) => void): void {
-  if (node.kind === 'open' && isInScope(request)) { done(); return }
+  if (node.kind === 'open' && !node.requireHttps && isInScope(request)) { done(); return }
   const state = beginState(request)
   if (state === undefined) { done(refusal('ERR_GUARD_ROUTE_UNSEEN')); return }
   state.places = state.places.length === 0 ? places : [...state.places, ...places]

@@ -23,7 +23,7 @@ export type PolicyNode
     | { readonly kind: 'all', readonly children: readonly PolicyNode[], readonly sharedKey: boolean }
     | { readonly kind: 'any', readonly children: readonly PolicyNode[] }
     | { readonly kind: 'optional', readonly child: PolicyNode }
-    | { readonly kind: 'open', readonly reason: string }
+    | { readonly kind: 'open', readonly reason: string, readonly requireHttps: boolean }
 
 /** The tree behind a policy function, or `undefined` if it is some other function. Throws for another protocol. */
 export function nodeOf (value: unknown): PolicyNode | undefined {
@@ -97,14 +97,14 @@ export type PolicyDescription
     | { readonly all: readonly PolicyDescription[] }
     | { readonly any: readonly PolicyDescription[] }
     | { readonly optional: PolicyDescription }
-    | { readonly open: string }
+    | { readonly open: string, readonly requires?: readonly string[] }
 
 export function describePolicy (node: PolicyNode): PolicyDescription {
   switch (node.kind) {
     case 'all': return { all: node.children.map(describePolicy) }
     case 'any': return { any: node.children.map(describePolicy) }
     case 'optional': return { optional: describePolicy(node.child) }
-    case 'open': return { open: node.reason }
+    case 'open': return { open: node.reason, ...(node.requireHttps && { requires: ['https'] }) }
     case 'guard': {
       const { name, owner, notes = [] } = node.definition
       const requires = [...node.requirements.map((requirement) => requirement.description), ...node.streamsBody ? ['body: stream'] : []]
@@ -115,7 +115,7 @@ export function describePolicy (node: PolicyNode): PolicyDescription {
 
 /** One line: `(bearerJwt or legacyHeaders) and ipAllowlist`. */
 export function formatPolicy (policy: PolicyDescription, nested = false): string {
-  if ('open' in policy) return `open: ${policy.open}`
+  if ('open' in policy) return policy.requires === undefined ? `open: ${policy.open}` : `open: ${policy.open} [${policy.requires.join('; ')}]`
   if ('optional' in policy) return `optional ${formatPolicy(policy.optional, true)}`
   if ('guard' in policy) {
     const details = [...policy.requires ?? [], ...policy.notes ?? []]

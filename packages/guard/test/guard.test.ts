@@ -291,9 +291,11 @@ t.test('requireHttps refuses plain HTTP inside policies, counts trusted proxies 
     app.addHook('onRequest', async ({ raw }) => { if (isEncrypted) Object.assign(raw.socket, { encrypted: true }) })
     app.get('/', { onRequest: keyGuard('alpha') }, handler)
     app.get('/open', { onRequest: open('liveness probe') }, handler)
+    app.get('/login', { onRequest: open('the password is in the body', { requireHttps: true }) }, handler)
     t.equal((await app.inject('/open')).statusCode, 200)
-    const answer = await app.inject({ url: '/', ...request, headers: { 'x-alpha': 'pass', ...request.headers } })
-    return codeOf(answer) ?? answer.statusCode
+    const [answer, login] = await Promise.all(['/', '/login'].map((url) => app.inject({ url, ...request, headers: { 'x-alpha': 'pass', ...request.headers } })))
+    t.equal(codeOf(login!) ?? login!.statusCode, codeOf(answer!) ?? answer!.statusCode, 'a login is held to it though it is open')
+    return codeOf(answer!) ?? answer!.statusCode
   }
   const refused = 'ERR_GUARD_HTTPS_REQUIRED'
   const forwarded = { 'x-forwarded-proto': 'https' }
@@ -315,6 +317,7 @@ t.test('requireHttps refuses plain HTTP inside policies, counts trusted proxies 
   const answer = await app.inject({ url: '/', headers: { 'x-alpha': 'pass' } })
   t.equal(answer.statusCode, 403)
   t.notOk('location' in answer.headers, 'never a redirect')
+  for (const options of [{ requireHttps: 'yes' }, { https: true }]) t.throws(() => open('login', options as never), { name: 'OptionsError', option: 'requireHttps' })
 })
 
 t.test('trustProxy settings with which any client is a proxy are refused by name', async (t) => {

@@ -1,12 +1,13 @@
 /** The operator's side of the fulfilment API: accounts, their tokens, and the keys behind them. A running server follows every change. */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { memoryStore } from '@sallyport/guard'
 import { createAccountTokens, environments, fulfilmentScopes, type FulfilmentEnvironment } from '../account-tokens.js'
 import { openAccounts, type Accounts } from '../accounts.js'
 import { readDataFolder } from '../config.js'
 import { openKeyRings, ringNames, type KeyRings } from '../key-rings.js'
-import { runCommand } from '../run-command.js'
+import { hoursOf, runCommand } from '../run-command.js'
 
 const usage = `usage: npm run --silent account --workspace apps/demo -- <command>
 
@@ -58,7 +59,7 @@ async function run (args: readonly string[]): Promise<string> {
 interface Onboarding { readonly accounts: Accounts, readonly keyRings: KeyRings, readonly values: Values }
 
 async function add ({ accounts, keyRings, name, values }: Onboarding & { readonly name: string }): Promise<string> {
-  if (name === '') throw new Error(usage)
+  if (name === '') throw new Error('the name must not be empty')
   const environment = environmentOf(values)
   const { slug } = await accounts.add(name)
   const first = await token({ accounts, keyRings, slug, values })
@@ -67,10 +68,13 @@ async function add ({ accounts, keyRings, name, values }: Onboarding & { readonl
 
 /** Signed and sealed here; the list of tokens in the server's database does not know it, so `revoke` is what ends it early. */
 async function token ({ accounts, keyRings, slug, values }: Onboarding & { readonly slug: string }): Promise<string> {
-  if (accounts.find(slug) === undefined) throw new Error(`there is no account ${slug}. There are: ${accounts.list().map((account) => account.slug).join(', ')}`)
+  const account = accounts.find(slug)
+  if (account === undefined) throw new Error(`there is no account ${slug}. There are: ${accounts.list().map((known) => known.slug).join(', ')}`)
   const scopes = values.scopes === undefined ? fulfilmentScopes : values.scopes.split(',')
   const unknown = scopes.find((scope) => !fulfilmentScopes.some((known) => known === scope))
   if (unknown !== undefined) throw new Error(`there is no scope ${JSON.stringify(unknown)}. There are: ${fulfilmentScopes.join(', ')}`)
+  // A revocation counts by the second, and would take a token with it that is issued in the same one.
+  await sleep(Math.max(0, (account.revokedAt?.getTime() ?? 0) + 1_000 - Date.now()))
   const tokens = createAccountTokens(environmentOf(values), { accounts, keyRings, store: memoryStore({ maxEntries: 100 }) })
   const issued = await tokens.issue({ slug, scopes })
   await tokens.close()
@@ -84,14 +88,15 @@ async function revoke (accounts: Accounts, slug: string): Promise<string> {
 
 async function rotateKeys (keyRings: KeyRings, { environment, 'overlap-hours': hours = '168' }: Values): Promise<string> {
   const name = ringNames.find((known) => known === environment)
-  if (name === undefined || !/^\d{1,5}$/.test(hours)) throw new Error(usage)
-  const { signing } = await keyRings.rotate({ name, overlapMs: Number(hours) * 3_600_000 })
-  return `${name}: new tokens are signed with the key ${signing.at(-1)!.id}. Tokens of the keys before it are good for ${hours} hours at most.`
+  if (name === undefined) throw new Error(`--environment must be one of ${ringNames.join(', ')}`)
+  const { signing, encryption } = await keyRings.rotate({ name, overlapMs: hoursOf('--overlap-hours', hours) })
+  const sealed = encryption.length === 0 ? '' : ` and sealed with ${encryption.at(-1)!.id}, which is the "kid" that everybody sees`
+  return `${name}: new tokens are signed with the key ${signing.at(-1)!.id}${sealed}. Tokens of the keys before it are good for ${hours} hours at most.`
 }
 
 function environmentOf ({ environment = 'production' }: Values): FulfilmentEnvironment {
   const found = environments.find((known) => known === environment)
-  if (found === undefined) throw new Error(usage)
+  if (found === undefined) throw new Error(`--environment must be one of ${environments.join(', ')}`)
   return found
 }
 

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import { openCompanies, type Companies, type Issued } from '../companies.js'
 import { liveSecrets } from '../company-file.js'
 import { instantOf, listOf, readDataFolder } from '../config.js'
-import { runCommand } from '../run-command.js'
+import { hoursOf, runCommand } from '../run-command.js'
 
 const usage = `usage: npm run company --workspace apps/demo -- <command>
 
@@ -44,8 +44,8 @@ async function add (companies: Companies, [name, ...rest]: readonly string[], { 
 }
 
 async function rotate (companies: Companies, [id, ...rest]: readonly string[], hours = '168'): Promise<string> {
-  if (id === undefined || rest.length > 0 || !/^\d{1,5}$/.test(hours)) throw new Error(usage)
-  const issued = await companies.rotate({ id, overlapMs: Number(hours) * 3_600_000 })
+  if (id === undefined || rest.length > 0) throw new Error(usage)
+  const issued = await companies.rotate({ id, overlapMs: hoursOf('--overlap-hours', hours) })
   return issuedText(issued)
 }
 

@@ -6,7 +6,7 @@ import { readDataFolder } from '../config.js'
 import { openKeyRings } from '../key-rings.js'
 import { ADMINISTRATOR_SCOPE, createMerchantTokens, GATEWAY } from '../merchant-tokens.js'
 import { openMerchants, type Merchants, type Onboarded } from '../merchants.js'
-import { runCommand } from '../run-command.js'
+import { hoursOf, runCommand } from '../run-command.js'
 
 const usage = `usage: npm run --silent merchant --workspace apps/demo -- <command>
 
@@ -50,8 +50,7 @@ async function run (args: readonly string[]): Promise<string> {
 }
 
 async function rotate (merchants: Merchants, id: string, hours = '168'): Promise<string> {
-  if (!/^\d{1,5}$/.test(hours)) throw new Error(usage)
-  return onboardedText(await merchants.rotate({ id, overlapMs: Number(hours) * 3_600_000 }))
+  return onboardedText(await merchants.rotate({ id, overlapMs: hoursOf('--overlap-hours', hours) }))
 }
 
 async function revoke (merchants: Merchants, id: string): Promise<string> {
@@ -63,9 +62,9 @@ interface Administrator { readonly folder: string, readonly name: string, readon
 
 /** Signed here, so it needs no database; the server's list of tokens does not know it. */
 async function administratorToken (merchants: Merchants, { folder, name, hours = '8' }: Administrator): Promise<string> {
-  if (!/^([1-9]|1\d|2[0-4])$/.test(hours)) throw new Error(usage)
+  const lifetimeMs = hoursOf('--hours', hours, { least: 1, most: 24 })
   const tokens = createMerchantTokens({ merchants, keyRings: await openKeyRings({ folder }), store: memoryStore({ maxEntries: 100 }) })
-  const { token } = await tokens.issue({ subject: name, tenant: GATEWAY, scopes: [ADMINISTRATOR_SCOPE], lifetimeSeconds: Number(hours) * 3_600 })
+  const { token } = await tokens.issue({ subject: name, tenant: GATEWAY, scopes: [ADMINISTRATOR_SCOPE], lifetimeSeconds: lifetimeMs / 1_000 })
   await tokens.close()
   return token
 }

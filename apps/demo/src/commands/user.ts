@@ -25,7 +25,8 @@ async function run (args: readonly string[]): Promise<string> {
   const { values, positionals: [command = '', ...operands] } = parseArgs({ args: [...args], allowPositionals: true, options: { permissions: { type: 'string' } } })
   const count = Object.hasOwn(operandCounts, command) ? operandCounts[command] : undefined
   const [name = ''] = operands.map((operand) => operand.trim())
-  const isMeant = count === operands.length && (count === 0 || name !== '') && (command === 'add') === (values.permissions !== undefined)
+  if (command === 'add' && values.permissions === undefined) throw new Error(`add needs --permissions\n\n${usage}`)
+  const isMeant = count === operands.length && (count === 0 || name !== '') && (command === 'add' || values.permissions === undefined)
   if (!isMeant) throw new Error(usage)
   const { dataFolder: folder, databaseUrl: url } = readConfig(process.env)
   const database = await openDatabase({ folder, url }).catch((error: unknown) => {
