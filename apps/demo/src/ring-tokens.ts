@@ -13,7 +13,7 @@ export const MAX_TOKEN_SECONDS = 30 * 86_400
 /** As many live tokens as `list` shows for sure: whoever ends all that are listed has ended all. */
 export const MAX_LIVE_TOKENS = 400
 /** In other processes a revocation counts after this time at the latest. */
-const MAX_STALENESS_SECONDS = 2
+const MAX_STALENESS_SECONDS = 1
 /** The embedded database shares this process's time with everything else. */
 const STORE_TIMEOUT_MS = 1_000
 

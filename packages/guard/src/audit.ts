@@ -59,7 +59,11 @@ function watchRoutes (app: FastifyInstance): SeenRoute[] {
 }
 
 function ownPolicies ({ options: { onRequest, preValidation, preHandler } }: SeenRoute): readonly PolicyNode[] {
-  return [onRequest, preValidation, preHandler].flat().map(nodeOf).filter((node) => node !== undefined)
+  return [onRequest, preValidation, preHandler].flatMap(policiesIn)
+}
+
+function policiesIn (hooks: unknown): readonly PolicyNode[] {
+  return [hooks].flat().map(nodeOf).filter((node) => node !== undefined)
 }
 
 /** `onRequest: app.someGuard` where `app.someGuard` was not there (yet). */
@@ -111,6 +115,7 @@ export class Audit {
       }
       const nodes = [...protections, ...own]
       if (nodes.length === 0) { if (!route.methods.every((method) => method === 'OPTIONS')) undeclared.push(nameOf(route)) } else this.#checkRoute(route, nodes)
+      checkStages(route, protections)
     }
     return [...new Set(undeclared)]
   }
@@ -179,6 +184,16 @@ function knownRoutes (scope: FastifyInstance): SeenRoute[] | undefined {
 /** Fastify's child instances inherit from their parents. */
 function isWithin (scope: FastifyInstance, instance: FastifyInstance): boolean {
   return Object.prototype.isPrototypeOf.call(scope, instance)
+}
+
+/** A body has been read by the time of a later hook: a guard that judges it there for the first time could only ever refuse. */
+function checkStages (route: SeenRoute, protections: readonly PolicyNode[]): void {
+  const { onRequest, preValidation, preHandler } = route.options
+  const early = [...protections, ...policiesIn(onRequest)].flatMap(leavesOf).map(({ definition }) => definition)
+  for (const [name, hooks] of Object.entries({ preValidation, preHandler })) {
+    const late = policiesIn(hooks).flatMap(leavesOf).find(({ definition }) => definition.judgesBody === true && !early.includes(definition))
+    if (late !== undefined) throw new OptionsError(OWNER, name, `of ${nameOf(route)} is too late for "${late.definition.name}", which judges the body; use it as onRequest`)
+  }
 }
 
 /** Names of the parameters in a route's pattern. */

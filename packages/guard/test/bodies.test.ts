@@ -7,7 +7,7 @@ import multipart from '@fastify/multipart'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import t from 'tap'
 import type { Test } from 'tap'
-import { allOf, anyOf, bodyVerified, guard, hasIdentity, identityOf, optional, type Decision, type Policy } from '../src/index.js'
+import { allOf, anyOf, bodyVerified, guard, hasIdentity, identityOf, open, optional, type Decision, type Policy } from '../src/index.js'
 import { digestGuard, digestOf, macGuard, macOf } from './fixtures/body-guards.js'
 import { codeOf, guardedApp, keyGuard, MapStore, placeGuard, refusedBy, watchProcess } from './fixtures/guards.js'
 import { sendHttp1, sendHttp2, type Answered, type Sent } from './fixtures/send-body.js'
@@ -206,7 +206,10 @@ t.test('a guard that judges bodies in a later hook, or after somebody read, refu
   const app = await guardedApp(t, { audit: 'warn' })
   let reached = 0
   const handler = (): string => `${++reached}`
-  app.post('/late', { preHandler: digest, handler })
+  app.register(async (scope) => {
+    scope.addHook('preHandler', digest)
+    scope.post('/late', { onRequest: open('judged by a hook of the scope'), handler })
+  })
   app.post('/early', { onRequest: [async ({ raw }: FastifyRequest) => { await new Promise((resolve) => { raw.once('data', resolve) }) }, digest], handler })
   app.post('/decoded', { onRequest: [async ({ raw }: FastifyRequest) => { raw.setEncoding('latin1') }, digest], handler })
   for (const url of ['/late', '/early', '/decoded']) {
@@ -215,6 +218,19 @@ t.test('a guard that judges bodies in a later hook, or after somebody read, refu
     t.match(codeOf(answer), /ERR_GUARD_(STAGE_LATE|JUDGE_FAILED)/)
   }
   t.equal(reached, 0)
+})
+
+t.test('a route that has a body judged too late does not start, whatever the audit\'s mode', async (t) => {
+  const [digest, other] = [digestGuard(), keyGuard('other')]
+  for (const audit of ['enforce', 'warn'] as const) {
+    for (const hook of ['preValidation', 'preHandler'] as const) {
+      for (const policy of [digest, allOf(other, digest), [digest, other]]) {
+        const app = await guardedApp(t, { audit })
+        app.post('/late', { onRequest: other, [hook]: policy, handler: () => 'reached' })
+        await t.rejects(async () => app.ready(), { name: 'OptionsError', option: hook, message: /POST \/late is too late for "digest", which judges the body; use it as onRequest/ })
+      }
+    }
+  }
 })
 
 t.test('a second policy on the route sees the same body, and a second use of one guard judges once', async (t) => {
