@@ -121,9 +121,9 @@ const judgeToken = async ({ app, seen }, token) => {
  */
 export async function verdictOf (opened, token, { limits = {}, isOffline = false } = {}) {
   const faults = []
-  const { answer, milliseconds, heapBytes, connections } = await measured(opened, token, limits)
+  const { answer, milliseconds, memoryBytes, connections } = await measured(opened, token, limits)
   if (milliseconds > (limits.max_ms ?? Infinity)) faults.push(`took ${Math.round(milliseconds)} ms`)
-  if (heapBytes > (limits.max_heap_mb ?? Infinity) * 2 ** 20) faults.push(`took ${Math.round(heapBytes / 2 ** 20)} MB`)
+  if (memoryBytes > (limits.max_heap_mb ?? Infinity) * 2 ** 20) faults.push(`took ${Math.round(memoryBytes / 2 ** 20)} MB`)
   if (isOffline && connections > 0) faults.push(`opened ${connections} sockets`)
   return { ...answer, faults: [...faults, ...answerFaults(answer, token), ...pollution(answer.claims)] }
 }
@@ -139,12 +139,18 @@ async function measured (opened, token, { max_ms: maxMs, max_heap_mb: maxHeap })
   return best
 }
 
-async function measureOnce (opened, token, isHeapAsked) {
-  if (isHeapAsked) collectGarbage()
-  const heapBefore = process.memoryUsage().heapUsed
+async function measureOnce (opened, token, isMemoryAsked) {
+  if (isMemoryAsked) collectGarbage()
+  const bytesBefore = bytesInUse()
   const startedAt = performance.now()
   const { result: answer, connections } = await countingConnections(() => judgeToken(opened, token))
-  return { answer, connections, milliseconds: performance.now() - startedAt, heapBytes: process.memoryUsage().heapUsed - heapBefore }
+  return { answer, connections, milliseconds: performance.now() - startedAt, memoryBytes: bytesInUse() - bytesBefore }
+}
+
+/** Objects, and what lies beside them: an inflated text is a buffer. */
+function bytesInUse () {
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
 }
 
 let collector
