@@ -85,6 +85,27 @@ t.test('after five failed logins of a user the right password is 429 too, until 
   t.equal((await login(demo, 'admin')).status, 200)
 })
 
+t.test('after twenty failed logins from one address nobody can log in from there, and from elsewhere they can', async (t) => {
+  const demo = await startDemo(t, { tls: false, env: { TLS: 'off', TRUST_PROXY: '127.0.0.1' } })
+  const names = Array.from({ length: MAX_FAILURES.address }, (_, i) => `user ${i}`)
+  for (const name of [...names, 'ann']) await addUser(demo, name)
+  const from = async (address: string, name: string, given = password): Promise<Answer> => demo.send({
+    method: 'POST', path: '/commerce/api/login', headers: { 'x-forwarded-proto': 'https', 'x-forwarded-for': address }, body: JSON.stringify({ name, password: given })
+  })
+  const [here, elsewhere] = ['203.0.113.7', '203.0.113.8']
+  for (let i = 0; i < 3; i++) t.equal((await from(here, 'ann')).status, 200, 'one that succeeds takes no place')
+  for (const name of names) t.equal((await from(here, name, 'guessed')).status, 401, name)
+  demo.nowMs += 60_000
+  const throttled = { status: 429, json: { code: 'ERR_COMMERCE_LOGIN_THROTTLED' }, headers: { 'retry-after': String(WINDOW_SECONDS - 60) } }
+  t.match(await from(here, 'ann'), throttled, 'with the right password')
+  t.match(await from(here, 'nobody', 'guessed'), throttled)
+  t.match(await from(`${elsewhere}, ${here}`, 'ann'), throttled, 'whatever the client itself forwards')
+  t.equal((await from(elsewhere, 'ann')).status, 200)
+  t.equal((await from(elsewhere, names[0]!)).status, 200, 'one failure stops no user')
+  demo.nowMs += (WINDOW_SECONDS - 60) * 1000
+  t.equal((await from(here, 'ann')).status, 200, 'when the window is over')
+})
+
 t.test('the throttle counts by user and by address, whatever comes at the same time', async (t) => {
   let now = 1_900_000_000_000
   const throttle = createLoginThrottle(memoryStore({ clock: () => now, maxEntries: 10_000 }), () => now)

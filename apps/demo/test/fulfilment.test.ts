@@ -1,4 +1,4 @@
-import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
+import { createDecipheriv, createHash, createHmac, createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -75,6 +75,18 @@ async function sealed (demo: Demo, claims: { readonly issuer?: string, readonly 
   const { token } = await service.issue({ subject: nordlys, tenant: nordlys, scopes: fulfilmentScopes })
   service.close()
   return token
+}
+
+/** What stands in a sealed token, opened and verified with the keys of the ring. */
+function openedOf (demo: Demo, token: string, environment: FulfilmentEnvironment = 'production'): { readonly claims: Readonly<Record<string, unknown>>, readonly texts: readonly string[] } {
+  const { signing, encryption } = demo.keyRings.of(environment)
+  const [header = '', , iv = '', content = '', tag = ''] = token.split('.')
+  const decipher = createDecipheriv('aes-256-gcm', keyInUse(encryption).key, Buffer.from(iv, 'base64url')).setAAD(Buffer.from(header)).setAuthTag(Buffer.from(tag, 'base64url'))
+  const inner = Buffer.concat([decipher.update(content, 'base64url'), decipher.final()]).toString()
+  const [innerHeader = '', payload = '', signature] = inner.split('.')
+  if (signature !== createHmac('sha256', keyInUse(signing).key).update(`${innerHeader}.${payload}`).digest('base64url')) throw new Error('signed with another key')
+  const texts = [innerHeader, payload, header].map((part) => Buffer.from(part, 'base64url').toString())
+  return { claims: JSON.parse(texts[1]!) as Readonly<Record<string, unknown>>, texts: [token, inner, ...texts] }
 }
 
 t.test('an account lists and creates its orders by encrypted token, and they are stored', async (t) => {
@@ -201,6 +213,33 @@ t.test('POST secrets gives tokens of the same account and environment, and no mo
   for (const spelling of [phrase, ...tokens].flatMap(spellingsOf)) {
     if (JSON.stringify(demo.logLines).includes(spelling)) t.fail('a log line holds a phrase or a token')
     if (listed.text.includes(spelling)) t.fail('the list holds a phrase or a token')
+  }
+})
+
+t.test('the phrase takes part in the token, as a digest of account and phrase that tells nothing', async (t) => {
+  const demo = await startDemo(t)
+  const opened = async (secret_phrase: string, slug = nordlys, environment: FulfilmentEnvironment = 'production'): Promise<ReturnType<typeof openedOf>> => {
+    const answer = await call(demo, 'secrets', { token: await tokenOf(demo, { slug }, environment), body: { secret_phrase }, slug, environment })
+    t.equal(answer.status, 201)
+    return openedOf(demo, String(answer.json['token']), environment)
+  }
+  const own = await opened(phrase)
+  const others = { 'another phrase': await opened(`${phrase}!`), 'another account': await opened(phrase, havn), 'the sandbox': await opened(phrase, nordlys, 'sandbox') }
+  t.match(own.claims, { account_slug: nordlys, phr: /^[\w-]{43}$/ }, '256 bits')
+  t.equal((await opened(phrase)).claims['phr'], own.claims['phr'], 'the same phrase once more')
+  t.match(others['another account'].claims, { account_slug: havn })
+  for (const [what, { claims }] of Object.entries(others)) {
+    t.match(claims['phr'], /^[\w-]{43}$/, what)
+    t.not(claims['phr'], own.claims['phr'], what)
+  }
+  t.notOk('phr' in openedOf(demo, await tokenOf(demo)).claims, 'a token that no phrase made has none')
+
+  const digest = Buffer.from(String(own.claims['phr']), 'base64url').toString('latin1')
+  const texts = [digest, ...[own, ...Object.values(others)].flatMap((each) => each.texts)]
+  t.ok(texts.some((text) => text.includes(havn)), 'the texts were opened')
+  t.same(spellingsOf(phrase).filter((spelling) => texts.some((text) => text.includes(spelling))), [], 'neither claim nor token holds the phrase')
+  for (const unkeyed of [phrase, JSON.stringify(['secret phrase', nordlys, phrase])]) {
+    t.not(own.claims['phr'], createHash('sha256').update(unkeyed).digest('base64url'), 'nobody without the key can try phrases')
   }
 })
 
