@@ -17,8 +17,8 @@ export async function runCommand (usage: string, command: (args: readonly string
   try {
     console.log(await command(args))
   } catch (error) {
-    const { message = String(error), code = '' } = error as { message?: string, code?: string }
-    console.error(code.startsWith('ERR_PARSE_ARGS') ? `${message}\n\n${usage}` : message)
+    const { message = String(error), code } = error as { readonly message?: string, readonly code?: unknown }
+    console.error(String(code).startsWith('ERR_PARSE_ARGS') ? `${message}\n\n${usage}` : message)
     process.exitCode = 1
   }
 }
