@@ -25,7 +25,7 @@ export function allOf (...parts: readonly [Policy, ...Policy[]] | readonly [Poli
   const last = parts.at(-1)
   const options = typeof last === 'object' ? last : undefined
   const children = nodesOf('allOf', options === undefined ? parts : parts.slice(0, -1))
-  const sharedKey = readSharedKey(options)
+  const sharedKey = readFlag('allOf', 'sharedKey', options)
   for (const child of children) refuseKind('allOf', child, ['open'])
   checkCombination(children, sharedKey)
   checkTenantOrder(children)
@@ -69,11 +69,9 @@ export interface OpenOptions {
  * Declares a route public, for a reader and for the audit. Stands alone: inside another policy it is an `OptionsError`.
  * @param reason why, in words: `liveness probe`
  */
-export function open (reason: string, options: OpenOptions = {}): Policy {
+export function open (reason: string, options?: OpenOptions): Policy {
   if (typeof reason !== 'string' || reason.trim() === '') throw new OptionsError(OWNER, 'reason', 'of open() must say why the route is public')
-  const { requireHttps = false } = options
-  if (typeof requireHttps !== 'boolean' || Object.keys(options).some((name) => name !== 'requireHttps')) throw new OptionsError(OWNER, 'requireHttps', 'of open() must be true or false, and is the only option')
-  return policyHook({ kind: 'open', reason, requireHttps })
+  return policyHook({ kind: 'open', reason, requireHttps: readFlag('open', 'requireHttps', options) })
 }
 
 /**
@@ -98,12 +96,13 @@ function nodesOf (composer: string, parts: readonly unknown[]): readonly PolicyN
   })
 }
 
-function readSharedKey (options: AllOfOptions | undefined): boolean {
-  const { sharedKey = false, ...unknown } = options ?? {}
-  const [name] = Object.keys(unknown)
-  if (name !== undefined) throw new OptionsError(OWNER, name, 'is unknown to allOf; known is: sharedKey')
-  if (typeof sharedKey !== 'boolean') throw new OptionsError(OWNER, 'sharedKey', 'must be true or false')
-  return sharedKey
+/** The one option that a composer has. */
+function readFlag (composer: string, name: string, options: object | undefined): boolean {
+  const { [name]: flag = false, ...unknown } = (options ?? {}) as Readonly<Record<string, unknown>>
+  const [other] = Object.keys(unknown)
+  if (other !== undefined) throw new OptionsError(OWNER, other, `is unknown to ${composer}; known is: ${name}`)
+  if (typeof flag !== 'boolean') throw new OptionsError(OWNER, name, 'must be true or false')
+  return flag
 }
 
 function refuseKind (composer: string, node: PolicyNode, kinds: readonly PolicyNode['kind'][]): void {
