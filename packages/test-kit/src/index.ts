@@ -1,6 +1,8 @@
 export { findLeaks, tokensOf, type Leak, type Trace } from './canary.js'
 export { contractSuite, type AnyGuard, type ContractSpec, type RequestSource, type Sample } from './contract.js'
 export { corpusPath, readCorpus, type Corpus } from './corpus.js'
+export { collectGarbage, heldBytes } from './memory.js'
 export { mutationsOf, type Mutation } from './mutations.js'
 export { Ledger, observedApp, type ObservedApp, type ObservedAppOptions } from './observed-app.js'
 export { rawRequest, type RawResponse } from './raw-request.js'
+export { originOf, sendHttp1, sendHttp2, type Answered, type Send, type Sent } from './send-body.js'
