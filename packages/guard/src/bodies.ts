@@ -21,74 +21,77 @@ export function hasBody ({ raw }: FastifyRequest): boolean {
 export class WatchedBody {
   readonly #raw: IncomingMessage
   readonly #wasReadBefore: boolean
-  readonly #onGone: (() => void)[] = []
-  readonly #watches = new Set<BodyWatch>()
-  #state: 'open' | 'ended' | 'gone' = 'open'
+  readonly #isEmpty: boolean
+  readonly #watches: BodyWatch[] = []
+  /** Bytes that the headers announced; `NaN` where they did not. */
+  readonly #length: number
+  #hasBegun = false
+  #isWhole = false
   #fault: AuthError | undefined
-  #wake: (() => void) | undefined
 
   constructor (request: FastifyRequest) {
     const { raw } = request
     this.#raw = raw
     this.#wasReadBefore = raw.readableDidRead
-    if (!hasBody(request)) {
-      this.#state = 'ended'
-      return
-    }
-    lookOn(raw, (piece) => { this.#take(piece) })
-    raw.once('end', () => { this.#settle('ended') })
-    raw.once('close', () => { this.#settle('gone') })
+    this.#isEmpty = !hasBody(request)
+    this.#length = raw.headers['transfer-encoding'] === undefined ? Number(raw.headers['content-length']) : NaN
+    if (!this.#isEmpty) lookOn(raw, (piece) => { this.#take(piece) })
   }
 
   /** True once all of it has been read, or where there is none. */
   get hasEnded (): boolean {
-    return this.#state === 'ended'
+    return this.#isEmpty || (this.#raw.readableEnded && !this.#raw.aborted)
+  }
+
+  /** True if the connection closed before the end. An HTTP/2 stream that breaks off ends as if all had come. */
+  get isGone (): boolean {
+    return !this.hasEnded && (this.#raw.destroyed || this.#raw.aborted)
   }
 
   /** Shows the body to more watches; false if somebody has already read of it. */
   watch (watches: readonly BodyWatch[]): boolean {
-    if (this.#wasReadBefore || (this.#state !== 'ended' && this.#raw.readableDidRead)) return false
-    for (const watch of watches) this.#watches.add(watch)
+    if (this.#wasReadBefore || (!this.hasEnded && this.#raw.readableDidRead)) return false
+    for (let i = 0; i < watches.length; i++) if (!this.#watches.includes(watches[i]!)) this.#watches.push(watches[i]!)
     return true
   }
 
-  /** Calls back if the connection closes before the end. */
-  whenGone (act: () => void): void {
-    if (this.#state === 'gone') act()
-    else this.#onGone.push(act)
+  /** A refusal, or nothing once all of it has been read; at once where it has been. One that nobody reads is refused at its first byte. */
+  whole ({ waitsForReader }: { readonly waitsForReader: boolean }): AuthError | undefined | Promise<AuthError | undefined> {
+    return this.hasEnded || this.isGone ? this.#asRead() : this.#wait(waitsForReader)
   }
 
-  /** Resolves with a refusal, or with nothing once all of it has been read. One that nobody reads is refused at its first byte. */
-  async whole ({ waitsForReader }: { readonly waitsForReader: boolean }): Promise<AuthError | undefined> {
-    if (this.#state === 'open') {
-      // A parser may be done before the last bytes have come; as long as they come, they are waited for.
-      const isRead = waitsForReader || this.#raw.readableFlowing === true
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-        if (isRead) return
-        this.#raw.once('data', () => { this.#raw.pause(); resolve() })
-        this.#raw.resume()
-      })
-    }
-    return this.#state === 'ended' ? this.#fault : refusal('ERR_GUARD_BODY_UNREAD', { reason: this.#state === 'gone' ? 'connection-closed' : 'unread' })
+  async #wait (waitsForReader: boolean): Promise<AuthError | undefined> {
+    const raw = this.#raw
+    // A parser may be done before the last bytes have come; as long as they come, they are waited for.
+    const isRead = waitsForReader || raw.readableFlowing === true
+    await new Promise<void>((resolve) => {
+      raw.once('end', resolve)
+      raw.once('close', resolve)
+      if (isRead) return
+      raw.once('data', () => { raw.pause(); resolve() })
+      raw.resume()
+    })
+    return this.#asRead()
+  }
+
+  #asRead (): AuthError | undefined {
+    if (this.hasEnded) return this.#fault
+    return refusal('ERR_GUARD_BODY_UNREAD', { reason: this.isGone ? 'connection-closed' : 'unread' })
   }
 
   #take (piece: unknown): void {
     // Somebody has called setEncoding(): text can't be turned back into the bytes that were sent.
     if (!(piece instanceof Uint8Array)) this.#fault ??= refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'body-decoded' })
+    // A piece that was shown as the whole body must have been it.
+    if (this.#isWhole) this.#fault ??= refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'body-too-long' })
     if (this.#fault !== undefined) return
+    this.#isWhole = !this.#hasBegun && (piece as Uint8Array).length === this.#length
+    this.#hasBegun = true
     try {
-      for (const watch of this.#watches) watch.update(piece as Uint8Array)
+      for (let i = 0; i < this.#watches.length; i++) this.#watches[i]!.update(piece as Uint8Array, this.#isWhole)
     } catch (cause) {
       this.#fault = refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'threw', cause })
     }
-  }
-
-  #settle (state: 'ended' | 'gone'): void {
-    if (this.#state !== 'open') return
-    this.#state = state
-    this.#wake?.()
-    if (state === 'gone') for (const act of this.#onGone) act()
   }
 }
 

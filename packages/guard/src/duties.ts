@@ -4,8 +4,8 @@ import type { FastifyRequest } from 'fastify'
 import { hideCredentials } from './credentials.js'
 import { refusal, type AuthError } from './errors.js'
 import { publishPassed, publishRefusal } from './events.js'
-import type { Claim, GuardDefinition } from './guard.js'
-import { judgeProvisional, refusedWith, tooSlow } from './judge.js'
+import type { Claim } from './guard.js'
+import { judgeProvisional, refusedWith, tooSlow, unclaimable } from './judge.js'
 import { areClaims } from './judgement.js'
 import { giveBackClaims, makeClaims } from './make-claims.js'
 import { inTime, isThenable } from './resolver.js'
@@ -15,52 +15,100 @@ import { Trial, type Verdict } from './trial.js'
 /**
  * For handlers of routes with `require({ body: 'stream' })`: resolves once the body has been read to its end and is what the
  * request's signature promised. Call it while or after reading; until it resolves, believe and answer nothing.
- * Rejects with the `AuthError` of the guard, or with 415 `ERR_GUARD_BODY_UNREAD` where the connection closed before the end.
+ * Rejects with the `AuthError` of the guard, with 415 `ERR_GUARD_BODY_UNREAD` where the connection closed before the end, or
+ * with 503 `ERR_GUARD_BODY_UNVERIFIED` in a hook that comes before bodies are judged (`preValidation`).
  * Resolves at once where nothing of the body was to be judged.
  */
 export async function bodyVerified (request: FastifyRequest): Promise<void> {
   const state = knownState(request)
-  const refused = state?.refusal ?? await state?.verified?.()
+  const refused = state?.refusal ?? (state?.verified === undefined ? tooEarly(state) : await state.verified())
   if (refused !== undefined) throw refused
 }
 
-/** Judges all duties of a request, and makes the claims that waited for the body. A refusal undoes what was claimed before. */
-export async function meetDuties (request: FastifyRequest, context: StageContext, waitsForReader: boolean): Promise<Verdict> {
-  const { state } = context
-  const startedAt = performance.now()
-  const trial = new Trial(request, state)
-  const unread = await state.body!.whole({ waitsForReader })
-  const refuse = (definition: GuardDefinition, refused: AuthError): AuthError => {
-    publishRefusal(definition, request, { state, refused, startedAt })
-    return refuseAfterwards(request, state, refused)
+function tooEarly (state: RequestState | undefined): Verdict {
+  return state === undefined || state.duties.length === 0 ? undefined : refusal('ERR_GUARD_BODY_UNVERIFIED')
+}
+
+type MaybeLater<T> = T | Promise<T>
+
+interface Meeting {
+  readonly context: StageContext
+  readonly trial: Trial
+  readonly startedAt: number
+}
+
+/** Judges all duties of a request, and makes the claims that waited for the body; at once where nothing has to be waited for. A refusal undoes what was claimed before. */
+export function meetDuties (request: FastifyRequest, context: StageContext, waitsForReader: boolean): MaybeLater<Verdict> {
+  const meeting: Meeting = { context, trial: new Trial(request, context.state), startedAt: performance.now() }
+  const unread = context.state.body!.whole({ waitsForReader })
+  return isThenable(unread) ? unread.then((later) => meetRead(meeting, later)) : meetRead(meeting, unread)
+}
+
+function meetRead (meeting: Meeting, unread: Verdict): MaybeLater<Verdict> {
+  return unread === undefined ? meetFrom(meeting, 0) : refuse(meeting, 0, unread)
+}
+
+function meetFrom (meeting: Meeting, from: number): MaybeLater<Verdict> {
+  const { duties } = meeting.context.state
+  for (let i = from; i < duties.length; i++) {
+    const refused = meetDuty(duties[i]!, meeting.trial)
+    if (isThenable(refused)) return meetRest(meeting, i, refused)
+    if (refused !== undefined) return refuse(meeting, i, refused)
   }
-  if (unread !== undefined) return refuse(state.duties[0]!.leaf.definition, unread)
-  for (const duty of state.duties) {
-    const refused = await meetDuty(duty, trial)
-    if (refused !== undefined) return refuse(duty.leaf.definition, refused)
-  }
-  const refused = await makeClaims(trial.claims, request, context) ?? announceCommit(request, trial.passed.filter(isNew(state)))
+  return claimDue(meeting)
+}
+
+async function meetRest (meeting: Meeting, i: number, verdict: Promise<Verdict>): Promise<Verdict> {
+  const refused = await verdict
+  return refused === undefined ? meetFrom(meeting, i + 1) : refuse(meeting, i, refused)
+}
+
+function refuse ({ context: { state }, trial: { request }, startedAt }: Meeting, i: number, refused: AuthError): AuthError {
+  publishRefusal(state.duties[i]!.leaf.definition, request, { state, refused, startedAt })
+  return refuseAfterwards(request, state, refused)
+}
+
+function claimDue (meeting: Meeting): MaybeLater<Verdict> {
+  const { context, trial } = meeting
+  const refused = makeClaims(trial.claims, trial.request, context)
+  return isThenable(refused) ? refused.then((later) => conclude(meeting, later)) : conclude(meeting, refused)
+}
+
+function conclude ({ context: { state }, trial, startedAt }: Meeting, unmade: Verdict): Verdict {
+  const { request } = trial
+  const refused = unmade ?? announceCommit(request, trial.passed.filter(isNew(state)))
   if (refused !== undefined) return refuseAfterwards(request, state, refused)
   publishPassed(state.duties, request, { state, startedAt })
   trial.settle()
-  Object.assign(state, { metDuties: [...state.metDuties, ...state.duties], duties: [], made: none } satisfies Partial<RequestState>)
+  state.metDuties = state.metDuties.length === 0 ? state.duties : [...state.metDuties, ...state.duties]
+  state.duties = none
+  state.made = none
   return undefined
 }
 
-async function meetDuty (duty: Duty, trial: Trial): Promise<Verdict> {
+/** Judges what has been read by what one guard was owed, and then what rests on it. */
+function meetDuty (duty: Duty, trial: Trial, from = 0, claims: readonly Claim[] = none): MaybeLater<Verdict> {
   const { leaf: { definition }, judgement, watches } = duty
-  const claims: Claim[] = []
-  try {
-    for (const watch of watches) {
-      const answer = watch.verify(trial.request)
-      const more = isThenable(answer) ? await inTime(answer, trial.state.runtime.judgeTimeoutMs, tooSlow) : answer
-      if (!areClaims(more)) return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-claims' })
-      claims.push(...more ?? [])
+  for (let i = from; i < watches.length; i++) {
+    try {
+      const more = watches[i]!.verify(trial.request)
+      if (isThenable(more)) return meetDutyLater(duty, trial, { more, next: i + 1, claims })
+      if (!areClaims(more)) return unclaimable()
+      if (more !== undefined) claims = [...claims, ...more]
+    } catch (error) {
+      return refusedWith(definition, error)
     }
-  } catch (error) {
-    return refusedWith(definition, error)
   }
   return judgement.provisional === true ? judgeProvisional(duty, claims, trial) : trial.add(definition, judgement, claims)
+}
+
+interface Waiting { readonly more: PromiseLike<readonly Claim[] | void>, readonly next: number, readonly claims: readonly Claim[] }
+
+function meetDutyLater (duty: Duty, trial: Trial, { more, next, claims }: Waiting): Promise<Verdict> {
+  return inTime(more, trial.state.runtime.judgeTimeoutMs, tooSlow).then(
+    (later) => areClaims(later) ? meetDuty(duty, trial, next, [...claims, ...later ?? []]) : unclaimable(),
+    (error: unknown) => refusedWith(duty.leaf.definition, error)
+  )
 }
 
 function isNew ({ passed }: RequestState): (judged: Judged) => boolean {

@@ -42,8 +42,11 @@ export interface Obligation {
 }
 
 export interface BodyWatch {
-  /** Takes the next piece of the body, as it came over the wire. Must not keep it. */
-  readonly update: (piece: Uint8Array) => void
+  /**
+   * Takes the next piece of the body, as it came over the wire. Must not keep it. `isWhole` is true where it is all of the
+   * body: what can be computed in one go then costs less than in pieces.
+   */
+  readonly update: (piece: Uint8Array, isWhole: boolean) => void
   /**
    * Judges the body when all of it has been read, an empty one too. Throws an `AuthError`; anything else it throws is
    * `unavailable`. May give claims that could not be made before the body was known.

@@ -242,7 +242,8 @@ function requireLater (leaf: GuardNode, { judgement, more, next, claims }: Waiti
 
 const noClaims: readonly Claim[] = Object.freeze([])
 
-function unclaimable (): AuthError {
+/** The refusal for claims that are no list. */
+export function unclaimable (): AuthError {
   return refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'no-claims' })
 }
 

@@ -65,15 +65,27 @@ function commitLater (request: FastifyRequest, reply: FastifyReply, { state, ref
 }
 
 function judgeBody (request: FastifyRequest, { state, places, done }: StageContext & { readonly done: Done }): void {
-  const isStreamed = state.duties.every((duty) => duty.isStreamed)
-  let verdict: Promise<AuthError | undefined> | undefined
-  state.verified = () => verdict ??= meetDuties(request, { state, places }, isStreamed)
-  if (isStreamed && !state.body!.hasEnded) {
-    state.handlerReads = true
+  if (state.duties.every((duty) => duty.isStreamed) && !state.body!.hasEnded) {
+    handlerJudges(request, { state, places })
     done()
     return
   }
-  state.verified().then(done, failed((refused) => { done(refuseAfterwards(request, state, refused)) }))
+  let verdict
+  try {
+    verdict = meetDuties(request, { state, places }, false)
+  } catch (cause) {
+    done(refuseAfterwards(request, state, refusal('ERR_GUARD_JUDGE_FAILED', { reason: 'stage', cause })))
+    return
+  }
+  if (isThenable(verdict)) verdict.then(done, failed((refused) => { done(refuseAfterwards(request, state, refused)) }))
+  else done(verdict)
+}
+
+/** The handler reads the body and asks for the verdict, with `bodyVerified`. */
+function handlerJudges (request: FastifyRequest, { state, places }: StageContext): void {
+  let verdict: Promise<AuthError | undefined> | undefined
+  state.handlerReads = true
+  state.verified = () => verdict ??= Promise.resolve(meetDuties(request, { state, places }, true))
 }
 
 /** Where all that could be claimed is claimed, guards are told, and credentials go. */
@@ -83,14 +95,14 @@ function committed (request: FastifyRequest, reply: FastifyReply, { state, refus
   // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
   const unhidden = hideCredentials(request, state.places, false)
   if (unhidden !== undefined) return refuseAfterwards(request, state, unhidden)
-  if (state.body !== undefined) giveBackUnlessMet(state.body, state, reply)
+  if (state.body !== undefined && state.made.length > 0) giveBackUnlessMet(state.body, state, reply)
   return undefined
 }
 
 /** What was claimed before the body came is given back if the request ends before the body has been judged. */
 function giveBackUnlessMet (body: WatchedBody, state: RequestState, reply: FastifyReply): void {
-  body.whenGone(() => { giveBackClaims(state) })
-  reply.raw.once('finish', () => { if (state.duties.length > 0) giveBackClaims(state) })
+  if (body.isGone) giveBackClaims(state)
+  else reply.raw.once('close', () => { if (state.duties.length > 0) giveBackClaims(state) })
 }
 
 function failed (settle: (refused: AuthError) => void): (cause: unknown) => void {

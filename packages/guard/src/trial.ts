@@ -52,12 +52,10 @@ export class Trial {
   /** Takes what remains to be judged of the body, once for each guard; one use that can't wait for the handler is enough. */
   owe (leaf: GuardNode, judgement: Judgement): void {
     const { definition, streamsBody } = leaf
-    const isOurs = (duty: Duty): boolean => duty.leaf.definition === definition
-    if (this.state.metDuties.some(isOurs)) return
-    const known = this.duties.find(isOurs) ?? this.state.duties.find(isOurs)
+    if (dutyOf(definition, this.state.metDuties) !== undefined) return
+    const known = dutyOf(definition, this.duties) ?? dutyOf(definition, this.state.duties)
     const watches = known?.watches ?? judgement.obligations!.map((obligation) => obligation.watch())
-    const duty: Duty = { leaf, judgement, watches, isStreamed: streamsBody && known?.isStreamed !== false }
-    this.duties = [...this.duties.filter((other) => !isOurs(other)), duty]
+    this.duties = withDuty(this.duties, { leaf, judgement, watches, isStreamed: streamsBody && known?.isStreamed !== false })
   }
 
   /** A guard that is written twice claims once. */
@@ -81,8 +79,10 @@ export class Trial {
   #watchBody (): boolean {
     const { request, state } = this
     state.body ??= new WatchedBody(request)
-    if (!state.body.watch(this.duties.flatMap(({ watches }) => watches))) return false
-    state.duties = [...state.duties.filter(({ leaf }) => !this.duties.some((duty) => duty.leaf.definition === leaf.definition)), ...this.duties]
+    for (let i = 0; i < this.duties.length; i++) {
+      if (!state.body.watch(this.duties[i]!.watches)) return false
+      state.duties = withDuty(state.duties, this.duties[i]!)
+    }
     return true
   }
 
@@ -111,4 +111,14 @@ function withOne<T> (list: readonly T[], one: T): readonly T[] {
 
 function withNew (list: readonly Judged[], more: readonly Judged[]): readonly Judged[] {
   return [...list, ...more.filter(({ definition }) => judgedBy(definition, list) === undefined)]
+}
+
+function dutyOf (definition: GuardDefinition, list: readonly Duty[]): Duty | undefined {
+  for (let i = 0; i < list.length; i++) if (list[i]!.leaf.definition === definition) return list[i]
+  return undefined
+}
+
+/** A guard has one duty; a later one takes the place of the one before. */
+function withDuty (list: readonly Duty[], duty: Duty): readonly Duty[] {
+  return list.length === 0 ? [duty] : [...list.filter(({ leaf }) => leaf.definition !== duty.leaf.definition), duty]
 }

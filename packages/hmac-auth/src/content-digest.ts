@@ -1,6 +1,6 @@
 /** `Content-Digest` (RFC 9530): read, written, and held against the bytes of a body. */
 
-import { createHash, hash } from 'node:crypto'
+import { createHash, hash, type Hash } from 'node:crypto'
 import { refusal } from './errors.js'
 import { parseDictionary } from './structured-fields.js'
 
@@ -11,9 +11,10 @@ export type ContentDigest = ReadonlyMap<DigestAlgorithm, Uint8Array>
 
 /** Judges a body that comes in pieces; one for each request. */
 export interface DigestWatch {
-  readonly update: (chunk: Uint8Array) => void
+  /** `isWhole`: this is all of the body, which is then hashed in one go. Default: false. */
+  readonly update: (chunk: Uint8Array, isWhole?: boolean) => void
   /**
-   * The body has ended; once, since hashes can't be asked twice.
+   * The body has ended.
    * @throws AuthError `ERR_HMAC_AUTH_DIGEST_INVALID` if it is not the one that was stated
    */
   readonly verify: () => void
@@ -44,13 +45,26 @@ export function parseContentDigest (value: string): ContentDigest {
 
 /** Hashes a body with every algorithm that was stated. Nothing of it is kept. */
 export function watchContentDigest (expected: ContentDigest): DigestWatch {
-  const running = Array.from(expected, ([name, digest]) => ({ digest, hash: createHash(algorithms[name].hash) }))
+  let running: Map<DigestAlgorithm, Hash> | undefined
+  let isRight: boolean | undefined
+
+  function areHashes (hashOf: (algorithm: DigestAlgorithm) => Buffer): boolean {
+    for (const [algorithm, digest] of expected) if (!hashOf(algorithm).equals(digest)) return false
+    return true
+  }
+
   return {
-    update (chunk) {
-      for (const { hash } of running) hash.update(chunk)
+    update (chunk, isWhole = false) {
+      if (isWhole) {
+        isRight = areHashes((algorithm) => hash(algorithms[algorithm].hash, chunk, 'buffer'))
+        return
+      }
+      running ??= new Map(Array.from(expected.keys(), (algorithm) => [algorithm, createHash(algorithms[algorithm].hash)]))
+      for (const hash of running.values()) hash.update(chunk)
     },
     verify () {
-      if (!running.every(({ digest, hash }) => hash.digest().equals(digest))) throw refusal('ERR_HMAC_AUTH_DIGEST_INVALID', { reason: 'digest-mismatch' })
+      isRight ??= areHashes((algorithm) => running?.get(algorithm)!.digest() ?? hash(algorithms[algorithm].hash, '', 'buffer'))
+      if (!isRight) throw refusal('ERR_HMAC_AUTH_DIGEST_INVALID', { reason: 'digest-mismatch' })
     }
   }
 }

@@ -3,7 +3,7 @@
  * nothing but that: an unknown key takes the same work as a wrong signature, and gets the same answer.
  */
 
-import { createHash, hash } from 'node:crypto'
+import { createHash, hash, type Hash, type Hmac } from 'node:crypto'
 import { isSameMac, isThenable, type Mac } from '@sallyport/guard'
 import { invalid, refusal, type HmacAuthReason } from './errors.js'
 import type { FindKeys } from './key-source.js'
@@ -93,24 +93,47 @@ function macFor (key: TrustedKey, algorithm: PresentedSignature['algorithm']): M
 
 /** Computes a MAC over a body as it comes. */
 export interface BodyMac {
-  readonly update: (piece: Uint8Array) => void
+  /** `isWhole`: this is all of the body, and the MAC is computed in one go. */
+  readonly update: (piece: Uint8Array, isWhole: boolean) => void
   /** The body has ended: gives the key that made the MAC, or throws an `AuthError`. Once. */
   readonly prove: (now: number) => TrustedKey
 }
 
-export function startBodyMac ({ presented, candidates }: PendingSignature): BodyMac {
-  const { before, body, after } = presented.base as BaseAroundBody
-  if (body === 'bytes') {
-    const running = candidates.map((key) => macFor(key, presented.algorithm).start().update(before))
-    return {
-      update (piece) { for (const mac of running) mac.update(piece) },
-      prove: (now) => keyThatMade(presented, candidates, now, running.map((mac) => mac.update(after).digest()))
-    }
-  }
-  const digest = createHash('sha256')
+export function startBodyMac (signature: PendingSignature): BodyMac {
+  const { body } = signature.presented.base as BaseAroundBody
+  return body === 'bytes' ? startMacAroundBytes(signature) : startMacAroundDigest(signature, body)
+}
+
+function startMacAroundBytes ({ presented, candidates }: PendingSignature): BodyMac {
+  const { before, after } = presented.base as BaseAroundBody
+  const { algorithm } = presented
+  let running: readonly Hmac[] | undefined
+  let computed: readonly Uint8Array[] | undefined
+  const start = (): readonly Hmac[] => candidates.map((key) => macFor(key, algorithm).start().update(before))
   return {
-    update (piece) { digest.update(piece) },
-    prove: (now) => keyThatMade(presented, candidates, now, before + digest.digest(body) + after)
+    update (piece, isWhole) {
+      if (isWhole) {
+        const signed = Buffer.concat([Buffer.from(before), piece, Buffer.from(after)])
+        computed = candidates.map((key) => macFor(key, algorithm).of(signed))
+        return
+      }
+      running ??= start()
+      for (const mac of running) mac.update(piece)
+    },
+    prove: (now) => keyThatMade(presented, candidates, now, computed ?? (running ?? start()).map((mac) => mac.update(after).digest()))
+  }
+}
+
+function startMacAroundDigest ({ presented, candidates }: PendingSignature, encoding: 'hex' | 'base64'): BodyMac {
+  const { before, after } = presented.base as BaseAroundBody
+  let running: Hash | undefined
+  let digest: string | undefined
+  return {
+    update (piece, isWhole) {
+      if (isWhole) digest = hash('sha256', piece, encoding)
+      else (running ??= createHash('sha256')).update(piece)
+    },
+    prove: (now) => keyThatMade(presented, candidates, now, before + (digest ?? running?.digest(encoding) ?? hash('sha256', '', encoding)) + after)
   }
 }
 
