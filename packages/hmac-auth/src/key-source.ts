@@ -1,12 +1,13 @@
 /** Where keys come from: a list, or the user's resolver. The one place that waits for somebody else. */
 
+import { randomBytes } from 'node:crypto'
 import { askResolver, BoundedCache, type AuthError } from '@sallyport/guard'
 import { refusal, type HmacAuthReason } from './errors.js'
 import { createStandIn, resolveKeys, type HmacKey, type KeyRules, type TrustedKey } from './keys.js'
 
 /**
  * Finds the secrets of a key id: one, several (all are tried) or `undefined` where there is none. Nobody has proved the id
- * yet: use it to look up keys and for nothing else. Answers are remembered for `keyCacheSeconds`, unless there is none.
+ * yet: use it to look up keys and for nothing else. Answers are remembered for `keyCacheSeconds`, none as well as some.
  * Throwing, answering too late (`judgeTimeoutMs` of guard) or giving a key that may not be used is 503.
  */
 export type KeyResolver = (keyId: string) => KeyAnswer | Promise<KeyAnswer>
@@ -35,6 +36,7 @@ interface Answer { readonly keys: readonly TrustedKey[], readonly askedAt: numbe
 
 export function createResolvedKeys (resolver: KeyResolver, rules: KeyRules, keyCacheSeconds: number): FindKeys {
   const answers = new BoundedCache<Answer>(keyCacheSeconds === 0 ? 0 : MAX_ANSWERS)
+  const nobodysKey: HmacKey = { id: 'nobody', secret: randomBytes(64), ...(rules.provesTenant && { tenant: 'nobody' }) }
   // The longest answer there has been decides how many keys are tried for every id.
   let standIns: readonly TrustedKey[] = [createStandIn(rules)]
   const padded = (keys: readonly TrustedKey[]): readonly TrustedKey[] => {
@@ -42,25 +44,27 @@ export function createResolvedKeys (resolver: KeyResolver, rules: KeyRules, keyC
     return keys.length === standIns.length ? keys : [...keys, ...standIns.slice(keys.length)]
   }
 
+  function readAnswer (answer: unknown, keyId: string): readonly TrustedKey[] {
+    const isNone = answer === undefined || answer === null || (Array.isArray(answer) && answer.length === 0)
+    try {
+      if (!isNone) return resolveKeys(Array.isArray(answer) ? answer : [answer], rules, 'answer', keyId)
+      // Made ready all the same, so that it takes as long.
+      resolveKeys([nobodysKey], rules, 'answer')
+      return []
+    } catch (cause) {
+      throw unavailable('resolved-key', cause)
+    }
+  }
+
   return function findKeys (keyId, nowMs) {
     const known = answers.get(keyId)
     if (known !== undefined && nowMs - known.askedAt < keyCacheSeconds * 1000) return padded(known.keys)
     return askResolver(() => resolver(keyId), (answer) => {
-      const keys = readAnswer(answer, rules, keyId)
-      // Only what exists is remembered: a client could ask for as many unknown ids as it likes.
-      if (keys.length > 0) answers.set(keyId, { keys, askedAt: nowMs })
-      else answers.delete(keyId)
+      const keys = readAnswer(answer, keyId)
+      // That there is none as well: if only those who exist were answered quickly, the time would tell who does.
+      answers.set(keyId, { keys, askedAt: nowMs })
       return padded(keys)
     }, (cause) => unavailable('resolver', cause))
-  }
-}
-
-function readAnswer (answer: unknown, rules: KeyRules, keyId: string): readonly TrustedKey[] {
-  if (answer === undefined || answer === null) return []
-  try {
-    return resolveKeys(Array.isArray(answer) ? answer : [answer], rules, 'answer', keyId)
-  } catch (cause) {
-    throw unavailable('resolved-key', cause)
   }
 }
 

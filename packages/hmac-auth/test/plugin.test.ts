@@ -56,7 +56,10 @@ t.test('a resolver is asked by key id, and what it knows is remembered for a whi
   t.equal((await send(signed({}, signer))).statusCode, 200)
   t.same(asked, [KEY_ID, KEY_ID])
   for (let i = 0; i < 2; i++) isRefused(t, await send(signed({}, signerFor({ keyId: 'nobody', clock: () => now }))), 'ERR_HMAC_AUTH_SIGNATURE_INVALID')
-  t.same(asked.slice(2), ['nobody', 'nobody'], 'what does not exist is not remembered')
+  t.same(asked.slice(2), ['nobody'], 'that there is none is remembered as well: else the time would tell who exists')
+  now += 10_000
+  isRefused(t, await send(signed({}, signerFor({ keyId: 'nobody', clock: () => now }))), 'ERR_HMAC_AUTH_SIGNATURE_INVALID')
+  t.same(asked.slice(2), ['nobody', 'nobody'], 'and no longer')
 })
 
 t.test('an answer of a resolver that is no key is an outage, not a verdict', async (t) => {
