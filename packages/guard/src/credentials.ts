@@ -85,7 +85,8 @@ function hideCookie (request: FastifyRequest, name: string): void {
   const kept = withoutCookie(cookie, name)
   const parsed = (request as { cookies?: Record<string, unknown> }).cookies
   if (parsed !== undefined && parsed !== null) delete parsed[name]
-  if (kept === cookie) return
+  // The lines are looked at, too: a hook may have changed `headers`, and the guard read the lines.
+  if (kept === cookie && headerValues(request, 'cookie').every((line) => withoutCookie(line, name) === line)) return
   hideHeader(request, 'cookie')
   if (kept !== undefined) addHeader(request.raw, 'cookie', kept)
 }

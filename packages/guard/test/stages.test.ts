@@ -98,6 +98,23 @@ t.test('a cookie is hidden alone, wherever it stands among others', async (t) =>
   t.match(kept.body, /my-session=kept/)
 })
 
+t.test('a cookie is hidden from the lines that came, also where a hook has changed the headers made of them', async (t) => {
+  const app = await listening(t)
+  const session = keyGuard('session', { credentials: [{ cookie: 'session' }], isPresented: ({ raw }) => raw.rawHeaders.some((text) => /session=/.test(text)), judge: () => right })
+  const changes: readonly [path: string, change: (headers: { cookie?: string | undefined }) => void, kept: RegExp][] = [
+    ['/deleted', (headers) => { delete headers.cookie }, /"headers":\{(?!.*"cookie".*"rawHeaders")/],
+    ['/rewritten', (headers) => { headers.cookie = 'mine=kept' }, /"cookie":"mine=kept"/]
+  ]
+  for (const [path, change] of changes) app.get(path, { onRequest: [(request, _reply, done) => { change(request.raw.headers); done() }, session] }, viewsOf)
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  for (const [path, , kept] of changes) {
+    const { status, body } = await rawRequest(app, [`GET ${path} HTTP/1.1`, 'Cookie: session=canary; other=x'])
+    t.equal(status, 200)
+    t.notMatch(body, /canary/, path)
+    t.match(body, kept)
+  }
+})
+
 t.test('credentials that nobody judged stay, and so do those that a guard leaves on purpose', async (t) => {
   const app = await guardedApp(t)
   app.get('/left', { onRequest: keyGuard('alpha', { hideCredentials: false }) }, viewsOf)

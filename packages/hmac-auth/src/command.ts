@@ -88,7 +88,7 @@ async function sign (args: readonly string[], { env, out, error, clock }: Comman
   if (values['key-id'] === undefined) throw new UsageError('--key-id is required')
   if (!Object.hasOwn(profiles, values.profile)) throw new UsageError(`--profile must be one of: ${Object.keys(profiles).join(', ')}`)
   if (values.data !== undefined && values['data-file'] !== undefined) throw new UsageError('--data and --data-file are two bodies')
-  const body = values['data-file'] === undefined ? values.data : await readFile(values['data-file'])
+  const body = values['data-file'] === undefined ? values.data : await readBytes('--data-file', values['data-file'])
   const method = values.method ?? (body === undefined ? 'GET' : 'POST')
   const secret = await readSecretText(values, env)
   const signer = createRequestSigner({ profile: profiles[values.profile]!(), keyId: values['key-id'], secret: decoded(secret, values['secret-encoding']), clock })
@@ -103,10 +103,18 @@ interface SecretPlace { readonly 'secret-env'?: string | undefined, readonly 'se
 
 async function readSecretText ({ 'secret-env': name, 'secret-file': path }: SecretPlace, env: CommandContext['env']): Promise<string> {
   if ((name === undefined) === (path === undefined)) throw new UsageError('--secret-env or --secret-file is required, and not both')
-  if (path !== undefined) return (await readFile(path, 'utf8')).replace(/\r?\n$/, '')
+  if (path !== undefined) return (await readBytes('--secret-file', path)).toString().replace(/\r?\n$/, '')
   const text = env[name!]
   if (text === undefined || text === '') throw new UsageError(`the environment variable ${name} holds no secret`)
   return text
+}
+
+async function readBytes (option: string, path: string): Promise<Buffer> {
+  try {
+    return await readFile(path)
+  } catch (cause) {
+    throw new Error(`${option}: ${path} can't be read (${(cause as NodeJS.ErrnoException).code})`, { cause })
+  }
 }
 
 function decoded (text: string, encoding: string): Uint8Array {

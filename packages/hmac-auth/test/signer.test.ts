@@ -183,4 +183,5 @@ t.test('a wrong command line is told with the usage, and a request that can\'t b
     t.same([code, out], [1, ''], args.join(' '))
     t.notMatch(error, /Usage|canary/)
   }
+  t.match((await run(['sign', '--key-id', KEY_ID, '--secret-file', '/does/not/exist', 'https://a.example'])).error, /^--secret-file: \/does\/not\/exist can't be read \(ENOENT\)\n$/)
 })
