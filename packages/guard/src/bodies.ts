@@ -34,7 +34,7 @@ export class WatchedBody {
     this.#raw = raw
     this.#wasReadBefore = raw.readableDidRead
     this.#isEmpty = !hasBody(request)
-    this.#length = raw.headers['transfer-encoding'] === undefined ? Number(raw.headers['content-length']) : NaN
+    this.#length = Number(raw.headers['content-length'])
     if (!this.#isEmpty) lookOn(raw, (piece) => { this.#take(piece) })
   }
 

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
 import { connect, type AddressInfo } from 'node:net'
 import { createGunzip, gzipSync } from 'node:zlib'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,7 +9,7 @@ import multipart from '@fastify/multipart'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import t from 'tap'
 import type { Test } from 'tap'
-import { allOf, anyOf, bodyVerified, guard, hasIdentity, identityOf, open, optional, type Decision, type Policy } from '../src/index.js'
+import { allOf, anyOf, bodyVerified, guard, hasIdentity, identityOf, open, optional, type BodyWatch, type Decision, type Policy } from '../src/index.js'
 import { digestGuard, digestOf, macGuard, macOf } from './fixtures/body-guards.js'
 import { codeOf, guardedApp, keyGuard, MapStore, placeGuard, refusedBy, watchProcess } from './fixtures/guards.js'
 import { sendHttp1, sendHttp2, type Answered, type Sent } from './fixtures/send-body.js'
@@ -97,6 +99,58 @@ for (const [protocol, send] of [['HTTP/1', sendHttp1], ['HTTP/2', sendHttp2]] as
   })
 }
 
+/** Notes what its watches are shown, and promises nothing. */
+function notingGuard (pieces: [text: string, isWhole: boolean][]): Policy {
+  const watch = (): BodyWatch => ({ update: (piece, isWhole) => { pieces.push([Buffer.from(piece).toString(), isWhole]) }, verify () {} })
+  return keyGuard('noting', { judgesBody: true, isPresented: () => true, judge: () => ({ identity: {}, obligations: [{ description: 'noted', watch }] }) })
+}
+
+for (const [protocol, send] of [['HTTP/1', sendHttp1], ['HTTP/2', sendHttp2]] as const) {
+  t.test(`over ${protocol}, guards are told where a piece is all of a body`, async (t) => {
+    const pieces: [string, boolean][] = []
+    const { app } = await served(t, notingGuard(pieces), { http2: protocol === 'HTTP/2' })
+    const cases: readonly [Sent, readonly unknown[]][] = [
+      [{ headers: plain, body: ['abc'], length: 3 }, [['abc', true]]],
+      [{ headers: plain, body: ['abc', 20, 'def'], length: 6 }, [['abc', false], ['def', false]]],
+      [{ headers: plain, body: ['a', 20, 'bcd'], length: 4 }, [['a', false], ['bcd', false]]],
+      [{ headers: plain, body: [], length: 0 }, []]
+    ]
+    for (const [sent, expected] of cases) {
+      t.equal((await send(app, sent)).status, 200)
+      t.same(pieces.splice(0), expected)
+    }
+    await send(app, { headers: plain, body: ['abc'] })
+    t.same(pieces.splice(0), [['abc', false]], 'without a length nobody knows')
+  })
+}
+
+t.test('more than was announced is refused, where a parser lets it through', async (t) => {
+  const pieces: [string, boolean][] = []
+  const app = await guardedApp(t)
+  app.addContentTypeParser('application/any', (_request, payload, done) => { payload.resume().once('end', () => { done(null) }) })
+  app.post('/', { onRequest: notingGuard(pieces) }, () => 'reached')
+  const headers = { 'content-type': 'application/any', 'content-length': '3' }
+  const answer = await app.inject({ method: 'POST', url: '/', headers, payload: Readable.from([Buffer.from('abc'), Buffer.from('def')]) })
+  t.equal(answer.statusCode, 503)
+  t.equal(codeOf(answer), 'ERR_GUARD_JUDGE_FAILED')
+  t.same(pieces.splice(0), [['abc', true]])
+  await app.inject({ method: 'POST', url: '/', headers, payload: Readable.from([Buffer.from('x'), Buffer.from('abc')]) })
+  t.same(pieces, [['x', false], ['abc', false]], 'only a first piece can be all')
+})
+
+t.test('a verdict that is asked for before bodies are judged is not given', async (t) => {
+  const app = await guardedApp(t)
+  const asked: unknown[] = []
+  app.addHook('preParsing', async (request) => { await bodyVerified(request).then(() => asked.push('verified'), (error: unknown) => asked.push((error as { code: string }).code)) })
+  app.post('/', { onRequest: digestGuard() }, async (request) => { await bodyVerified(request); return 'reached' })
+  app.post('/open', { onRequest: open('no guard') }, () => 'reached')
+  const body = '{}'
+  t.equal((await app.inject({ method: 'POST', url: '/', headers: { ...json, 'x-digest': digestOf(body) }, payload: body })).statusCode, 200)
+  t.equal((await app.inject({ method: 'POST', url: '/', headers: { 'x-digest': 'none' } })).statusCode, 200, 'nothing is owed')
+  t.equal((await app.inject({ method: 'POST', url: '/open', headers: json, payload: body })).statusCode, 200)
+  t.same(asked, ['ERR_GUARD_BODY_UNVERIFIED', 'verified', 'verified'])
+})
+
 t.test('a body sent after none was signed is refused', async (t) => {
   const { app, reached } = await served(t, digestGuard())
   t.equal((await sendHttp1(app, { headers: { 'x-digest': 'none' } })).status, 200)
@@ -117,6 +171,49 @@ t.test('bodyLimit still holds, and a connection that breaks off reaches nobody',
   await sleep(20)
   t.equal(reached.length, 0)
   t.equal(store.keys.size, 0, 'what was claimed for them is given back')
+})
+
+t.test('what is claimed for a client that is gone by then is given back', async (t) => {
+  const store = new MapStore()
+  let asked: (() => void) | undefined
+  const wasAsked = new Promise<void>((resolve) => { asked = resolve })
+  store.before = async () => { asked!(); await sleep(60) }
+  const { app, reached } = await served(t, digestGuard({ store }))
+  const socket = connect({ port: (app.server.address() as AddressInfo).port, host: '127.0.0.1' }).on('error', () => undefined)
+  socket.write(`POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nX-Digest: ${digestOf('abcdef')}\r\nContent-Length: 6\r\n\r\nabc`)
+  await wasAsked
+  socket.destroy()
+  for (let tries = 0; tries < 100 && store.released.length === 0; tries++) await sleep(10)
+  t.same(store.released, [digestOf('abcdef')])
+  t.same([store.keys.size, reached.length], [0, 0])
+})
+
+t.test('a stream of HTTP/2 that breaks off has no whole body, whatever came of it', async (t) => {
+  const app = Fastify({ http2: true }) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  await app.register(guard)
+  app.addContentTypeParser('application/octet-stream', (_request, _payload, done) => { done(null) })
+  const verdicts: unknown[] = []
+  app.post('/', { onRequest: digestGuard().require({ body: 'stream' }) }, async (request) => {
+    request.raw.resume()
+    await once(request.raw, 'end')
+    await bodyVerified(request).then(() => verdicts.push('verified'), (error: unknown) => verdicts.push((error as { code: string }).code))
+    return 'read'
+  })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const session = connectHttp2(`http://127.0.0.1:${(app.server.address() as AddressInfo).port}`)
+  t.teardown(() => { session.destroy() })
+  for (const isBrokenOff of [false, true]) {
+    const stream = session.request({ ':method': 'POST', ':path': '/', 'content-type': 'application/octet-stream', 'x-digest': digestOf('part') })
+    stream.on('error', () => undefined)
+    stream.write('part')
+    await sleep(30)
+    // Unlike `close`, which ends the body before.
+    if (isBrokenOff) stream.destroy()
+    else stream.end()
+    for (let tries = 0; tries < 100 && verdicts.length === 0; tries++) await sleep(10)
+    t.same(verdicts.splice(0), [isBrokenOff ? 'ERR_GUARD_BODY_UNREAD' : 'verified'])
+  }
 })
 
 t.test('a refused body does not hold up the connection', async (t) => {
