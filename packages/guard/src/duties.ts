@@ -16,7 +16,7 @@ import { Trial, type Verdict } from './trial.js'
  * For handlers of routes with `require({ body: 'stream' })`: resolves once the body has been read to its end and is what the
  * request's signature promised. Call it while or after reading; until it resolves, believe and answer nothing.
  * Rejects with the `AuthError` of the guard, with 415 `ERR_GUARD_BODY_UNREAD` where the connection closed before the end, or
- * with 503 `ERR_GUARD_BODY_UNVERIFIED` in a hook that comes before bodies are judged (`preValidation`).
+ * with 503 `ERR_GUARD_BODY_UNVERIFIED` in a hook that comes before guard's own `preValidation`, which judges bodies.
  * Resolves at once where nothing of the body was to be judged.
  */
 export async function bodyVerified (request: FastifyRequest): Promise<void> {
@@ -76,7 +76,7 @@ function claimDue (meeting: Meeting): MaybeLater<Verdict> {
 
 function conclude ({ context: { state }, trial, startedAt }: Meeting, unmade: Verdict): Verdict {
   const { request } = trial
-  const refused = unmade ?? announceCommit(request, trial.passed.filter(isNew(state)))
+  const refused = unmade ?? endedUnjudged(state) ?? announceCommit(request, trial.passed.filter(isNew(state)))
   if (refused !== undefined) return refuseAfterwards(request, state, refused)
   publishPassed(state.duties, request, { state, startedAt })
   trial.settle()
@@ -84,6 +84,10 @@ function conclude ({ context: { state }, trial, startedAt }: Meeting, unmade: Ve
   state.duties = none
   state.made = none
   return undefined
+}
+
+function endedUnjudged (state: RequestState): Verdict {
+  return state.endedUnjudged ? refusal('ERR_GUARD_BODY_UNREAD', { reason: 'connection-closed' }) : undefined
 }
 
 /** Judges what has been read by what one guard was owed, and then what rests on it. */

@@ -206,7 +206,7 @@ function acceptJudgement (leaf: GuardNode, judgement: Judgement, trial: Trial): 
 
 /** What the body still has to prove is owed; what has been proved without it is judged now. */
 function judgeOrOwe (leaf: GuardNode, judgement: Judgement, trial: Trial): MaybeLater<Verdict> {
-  if (judgement.obligations === undefined || judgement.obligations.length === 0) return judgeRequirements(leaf, judgement, trial)
+  if (judgement.obligations === undefined || judgement.obligations.length === 0 || trial.hasMet(leaf.definition)) return judgeRequirements(leaf, judgement, trial)
   trial.owe(leaf, judgement)
   return judgement.provisional === true ? undefined : judgeRequirements(leaf, judgement, trial)
 }

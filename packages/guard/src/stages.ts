@@ -85,7 +85,7 @@ function judgeBody (request: FastifyRequest, { state, places, done }: StageConte
 function handlerJudges (request: FastifyRequest, { state, places }: StageContext): void {
   let verdict: Promise<AuthError | undefined> | undefined
   state.handlerReads = true
-  state.verified = () => verdict ??= Promise.resolve(meetDuties(request, { state, places }, true))
+  state.verified = () => verdict ??= (async () => meetDuties(request, { state, places }, true))()
 }
 
 /** Where all that could be claimed is claimed, guards are told, and credentials go. */
@@ -99,10 +99,18 @@ function committed (request: FastifyRequest, reply: FastifyReply, { state, refus
   return undefined
 }
 
-/** What was claimed before the body came is given back if the request ends before the body has been judged. */
+/**
+ * What was claimed before the body came is given back if the client goes before its end, or is answered before it has been judged. A
+ * verdict that comes later can't pass on claims that are no longer held.
+ */
 function giveBackUnlessMet (body: WatchedBody, state: RequestState, reply: FastifyReply): void {
-  if (body.isGone) giveBackClaims(state)
-  else reply.raw.once('close', () => { if (state.duties.length > 0) giveBackClaims(state) })
+  const end = (): void => {
+    if (state.duties.length === 0) return
+    state.endedUnjudged = true
+    giveBackClaims(state)
+  }
+  body.whenGone(end)
+  reply.raw.once('finish', end)
 }
 
 function failed (settle: (refused: AuthError) => void): (cause: unknown) => void {

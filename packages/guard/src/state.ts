@@ -81,6 +81,8 @@ export interface RequestState {
   handlerReads: boolean
   /** Judges the body, once, and gives the refusal where there is one. */
   verified: (() => Promise<AuthError | undefined>) | undefined
+  /** True once the request has ended, and its claims were given back, without a verdict on its body: none can pass any more. */
+  endedUnjudged: boolean
   /** Claims that may still have to be given back. */
   made: readonly MadeClaim[]
   /** True once claims have been made and credentials hidden; a later claim comes too late. */
@@ -155,7 +157,7 @@ export function beginState (request: FastifyRequest): RequestState | undefined {
   const runtime = (request as WithState)[kScope]
   if (runtime === undefined) return undefined
   const state: RequestState = {
-    runtime, judged: none, passed: none, tenant: undefined, subject: undefined, auth: undefined, claims: none, duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, made: none,
+    runtime, judged: none, passed: none, tenant: undefined, subject: undefined, auth: undefined, claims: none, duties: none, metDuties: none, body: undefined, handlerReads: false, verified: undefined, endedUnjudged: false, made: none,
     committed: known === 'late', places: none, announcing: none, refusal: undefined
   };
   (request as WithState)[kState] = state

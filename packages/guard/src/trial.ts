@@ -49,13 +49,20 @@ export class Trial {
     return undefined
   }
 
-  /** Takes what remains to be judged of the body, once for each guard; one use that can't wait for the handler is enough. */
+  /** True if the body has already been judged by this guard. */
+  hasMet (definition: GuardDefinition): boolean {
+    return dutyOf(definition, this.state.metDuties) !== undefined
+  }
+
+  /**
+   * Takes what remains to be judged of the body, once for each guard. What every use of it asks for is judged then; one use that
+   * can't wait for the handler is enough.
+   */
   owe (leaf: GuardNode, judgement: Judgement): void {
-    const { definition, streamsBody } = leaf
-    if (dutyOf(definition, this.state.metDuties) !== undefined) return
-    const known = dutyOf(definition, this.duties) ?? dutyOf(definition, this.state.duties)
+    const known = dutyOf(leaf.definition, this.duties) ?? dutyOf(leaf.definition, this.state.duties)
     const watches = known?.watches ?? judgement.obligations!.map((obligation) => obligation.watch())
-    this.duties = withDuty(this.duties, { leaf, judgement, watches, isStreamed: streamsBody && known?.isStreamed !== false })
+    const duty = { leaf: known === undefined ? leaf : bothOf(known.leaf, leaf), judgement, watches, isStreamed: leaf.streamsBody && known?.isStreamed !== false }
+    this.duties = withDuty(this.duties, duty)
   }
 
   /** A guard that is written twice claims once. */
@@ -118,7 +125,12 @@ function dutyOf (definition: GuardDefinition, list: readonly Duty[]): Duty | und
   return undefined
 }
 
-/** A guard has one duty; a later one takes the place of the one before. */
+/** One guard that asks for what either of them does. */
+function bothOf (a: GuardNode, b: GuardNode): GuardNode {
+  return { ...b, requirements: [...a.requirements, ...b.requirements.filter((requirement) => !a.requirements.includes(requirement))] }
+}
+
+/** A guard has one duty; a later one, which was made of the one before, takes its place. */
 function withDuty (list: readonly Duty[], duty: Duty): readonly Duty[] {
   return list.length === 0 ? [duty] : [...list.filter(({ leaf }) => leaf.definition !== duty.leaf.definition), duty]
 }

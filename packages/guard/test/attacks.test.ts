@@ -1,8 +1,12 @@
+import { connect as connectHttp2 } from 'node:http2'
 import { connect, type AddressInfo, type Socket } from 'node:net'
-import type { FastifyError, FastifyInstance, FastifyServerOptions } from 'fastify'
+import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import t from 'tap'
 import type { Test } from 'tap'
-import { allOf, anyOf, memoryStore, optional, type Claim, type Policy } from '../src/index.js'
+import { allOf, anyOf, bodyVerified, guard, memoryStore, open, optional, type Claim, type Policy } from '../src/index.js'
+import { digestGuard, digestOf, macGuard, macOf } from './fixtures/body-guards.js'
 import { codeOf, guardedApp, keyGuard, MapStore, placeGuard, refusedBy, watchProcess } from './fixtures/guards.js'
 import { rawRequest } from './fixtures/raw-request.js'
 
@@ -191,6 +195,124 @@ t.test('a client that goes away while it is judged reaches no handler and ends n
   t.equal(handled, 0)
   t.same(await fatal(), [])
 })
+
+/** A route that keeps its claim for the digest, and is slow to come to a verdict on the body. */
+const slowVerdicts: Readonly<Record<string, (app: FastifyInstance, store: MapStore, reach: () => void) => void>> = {
+  'a parser that waits' (app, store, reach) {
+    app.addContentTypeParser('text/slow', { parseAs: 'string' }, async (_request: unknown, body: string) => { await sleep(40); return body })
+    app.post('/', { onRequest: digestGuard({ store }) }, () => { reach(); return 'reached' })
+  },
+  'a verdict that waits' (app, store, reach) {
+    app.addContentTypeParser('text/slow', { parseAs: 'string' }, (_request, body, done) => { done(null, body) })
+    const judge = digestGuard({ store })
+    const waits = keyGuard('waits', {
+      judgesBody: true,
+      isPresented: () => true,
+      judge: () => ({ identity: {}, obligations: [{ description: 'waits', watch: () => ({ update () {}, verify: async () => { await sleep(40) } }) }] })
+    })
+    app.post('/', { onRequest: allOf(judge, waits) }, () => { reach(); return 'reached' })
+  },
+  'a handler that reads' (app, store, reach) {
+    app.addContentTypeParser('text/slow', (_request, payload, done) => { done(null, payload) })
+    app.post('/', { onRequest: digestGuard({ store }).require({ body: 'stream' }) }, async (request) => {
+      for await (const piece of request.body as Readable) void piece
+      await sleep(40)
+      await bodyVerified(request)
+      reach()
+      return 'reached'
+    })
+  },
+  'a handler that answers first' (app, store, reach) {
+    app.addContentTypeParser('text/slow', (_request, payload, done) => { done(null, payload) })
+    app.post('/', { onRequest: digestGuard({ store }).require({ body: 'stream' }) }, async (request, reply) => {
+      for await (const piece of request.body as Readable) void piece
+      await reply.code(422).send('too hard')
+      await sleep(40)
+      await bodyVerified(request).then(reach, () => undefined)
+    })
+  }
+}
+
+for (const [title, route] of Object.entries(slowVerdicts)) {
+  for (const http2 of [false, true]) {
+    t.test(`over HTTP/${http2 ? 2 : 1}, a client that goes before the verdict gets nothing done twice, with ${title}`, async (t) => {
+      const store = new MapStore()
+      const app = (http2 ? Fastify({ http2: true }) : Fastify()) as unknown as FastifyInstance
+      t.teardown(async () => app.close())
+      await app.register(guard)
+      let reached = 0
+      route(app, store, () => { reached++ })
+      await app.listen({ port: 0, host: '127.0.0.1' })
+      const headers = { 'content-type': 'text/slow', 'x-digest': digestOf('abc'), 'content-length': '3' }
+      for (let i = 0; i < 3; i++) {
+        const before = store.asked
+        if (http2) {
+          const session = connectHttp2(`http://127.0.0.1:${(app.server.address() as AddressInfo).port}`).on('error', () => undefined)
+          session.request({ ':method': 'POST', ':path': '/', ...headers }).on('error', () => undefined).end('abc')
+          await until(() => store.asked > before)
+          await sleep(15)
+          session.destroy()
+        } else {
+          const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+          const socket = sendPart(t, app, ['POST / HTTP/1.1', 'Host: x', ...lines, '', 'abc'].join('\r\n'))
+          await until(() => store.asked > before)
+          await sleep(15)
+          socket.destroy()
+        }
+        await sleep(80)
+      }
+      t.ok(reached <= 1, `reached ${reached} times`)
+      t.equal(reached, store.keys.size, 'and what was not done can be tried again')
+    })
+  }
+}
+
+t.test('what an upload claimed that never had its turn on a connection is given back', async (t) => {
+  const store = new MapStore()
+  const app: FastifyInstance = Fastify({ bodyLimit: 20 })
+  t.teardown(async () => app.close())
+  await app.register(guard)
+  let release: (() => void) | undefined
+  app.get('/slow', { onRequest: open('the first of the connection') }, async () => new Promise<string>((resolve) => { release = () => { resolve('slow') } }))
+  app.post('/', { onRequest: digestGuard({ store }) }, () => 'reached')
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const upload = (type: string, body: string, sent = body): string => `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\nX-Digest: ${digestOf(body)}\r\nContent-Length: ${body.length}\r\n\r\n${sent}`
+  for (const [title, text] of [['cut', upload('text/plain', 'abcdef', 'abc')], ['413', upload('text/plain', 'x'.repeat(50))], ['415', upload('text/none', 'abcdef')]] as const) {
+    const before = store.asked
+    const socket = sendPart(t, app, `GET /slow HTTP/1.1\r\nHost: x\r\n\r\n${text}`)
+    await until(() => store.asked > before)
+    socket.destroy()
+    release!()
+    await until(() => store.keys.size === 0)
+    t.equal(store.keys.size, 0, title)
+  }
+})
+
+t.test('what one use of a guard asks for holds beside its other uses, also where only the body proves who it is', async (t) => {
+  const app = await guardedApp(t, { audit: 'warn' })
+  const mac = macGuard()
+  const narrow = mac.require({ tenantParam: 'tenant' })
+  await app.register(async (scope) => {
+    scope.protect(narrow)
+    scope.post('/scope/:tenant', { onRequest: mac }, () => 'reached')
+  })
+  app.post('/first/:tenant', { onRequest: [narrow, mac] }, () => 'reached')
+  app.post('/last/:tenant', { onRequest: [mac, narrow] }, () => 'reached')
+  app.post('/all/:tenant', { onRequest: allOf(narrow, mac) }, () => 'reached')
+  await app.register(async (scope) => {
+    scope.addHook('preHandler', narrow)
+    scope.post('/late/:tenant', { onRequest: mac }, () => 'reached')
+  })
+  for (const path of ['scope', 'first', 'last', 'all', 'late']) {
+    const post = async (tenant: string) => app.inject({ method: 'POST', url: `/${path}/${tenant}`, headers: { 'content-type': 'text/plain', 'x-mac': `acme:${macOf('abc')}` }, payload: 'abc' })
+    t.equal((await post('acme')).statusCode, 200, path)
+    t.equal((await post('globex')).statusCode, 403, path)
+  }
+})
+
+async function until (isSo: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 300 && !isSo(); tries++) await sleep(10)
+}
 
 function sendPart (t: Test, app: FastifyInstance, text: string): Socket {
   const socket = connect({ port: (app.server.address() as AddressInfo).port, host: '127.0.0.1' })

@@ -131,11 +131,44 @@ t.test('more than was announced is refused, where a parser lets it through', asy
   app.post('/', { onRequest: notingGuard(pieces) }, () => 'reached')
   const headers = { 'content-type': 'application/any', 'content-length': '3' }
   const answer = await app.inject({ method: 'POST', url: '/', headers, payload: Readable.from([Buffer.from('abc'), Buffer.from('def')]) })
+  t.equal(answer.statusCode, 415)
+  t.equal(codeOf(answer), 'ERR_GUARD_BODY_UNREAD')
+  t.same(pieces.splice(0), [['abc', true]])
+  t.equal((await app.inject({ method: 'POST', url: '/', headers, payload: Readable.from([Buffer.from('x'), Buffer.from('abc')]) })).statusCode, 415)
+  t.same(pieces, [['x', false]], 'only a first piece can be all')
+})
+
+t.test('a body that was read unseen is refused: by a parser that takes all listeners off, or by a hook between two guards', async (t) => {
+  const { app, reached } = await served(t, digestGuard(), {
+    prepare (app) {
+      app.addContentTypeParser('application/off', (_request, payload, done) => { payload.removeAllListeners('data').resume().once('end', () => { done(null) }) })
+    }
+  })
+  for (const length of [undefined, 3]) {
+    const { status } = await sendHttp1(app, { headers: { 'content-type': 'application/off', 'x-digest': digestOf('') }, body: ['abc'], ...(length !== undefined && { length }) })
+    t.equal(status, 415)
+  }
+  t.equal(reached.length, 0)
+
+  const between = await guardedApp(t)
+  const reads = async (request: FastifyRequest): Promise<void> => { for await (const piece of request.raw) void piece }
+  between.addContentTypeParser('*', (_request, _payload, done) => { done(null) })
+  between.post('/', { onRequest: [digestGuard(), reads, notingGuard([])] }, () => 'reached')
+  await between.listen({ port: 0, host: '127.0.0.1' })
+  const answer = await sendHttp1(between, { headers: { ...plain, 'x-digest': digestOf('abc') }, body: ['abc'] })
+  t.equal(answer.status, 503)
+  t.match(answer.body, /ERR_GUARD_STAGE_LATE/)
+})
+
+t.test('a watch that takes pieces later has not taken them', async (t) => {
+  const quiet = watchProcess(t)
+  const watch = (): BodyWatch => ({ update: () => Promise.reject(new Error('later')) as unknown as undefined, verify () {} })
+  const app = await guardedApp(t)
+  app.post('/', { onRequest: keyGuard('later', { judgesBody: true, isPresented: () => true, judge: () => ({ identity: {}, obligations: [{ description: 'later', watch }] }) }) }, () => 'reached')
+  const answer = await app.inject({ method: 'POST', url: '/', headers: plain, payload: 'abc' })
   t.equal(answer.statusCode, 503)
   t.equal(codeOf(answer), 'ERR_GUARD_JUDGE_FAILED')
-  t.same(pieces.splice(0), [['abc', true]])
-  await app.inject({ method: 'POST', url: '/', headers, payload: Readable.from([Buffer.from('x'), Buffer.from('abc')]) })
-  t.same(pieces, [['x', false], ['abc', false]], 'only a first piece can be all')
+  t.same(await quiet(), [])
 })
 
 t.test('a verdict that is asked for before bodies are judged is not given', async (t) => {

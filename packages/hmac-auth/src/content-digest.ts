@@ -60,7 +60,7 @@ export function watchContentDigest (expected: ContentDigest): DigestWatch {
         return
       }
       running ??= new Map(Array.from(expected.keys(), (algorithm) => [algorithm, createHash(algorithms[algorithm].hash)]))
-      for (const hash of running.values()) hash.update(chunk)
+      for (const one of running.values()) one.update(chunk)
     },
     verify () {
       isRight ??= areHashes((algorithm) => running?.get(algorithm)!.digest() ?? hash(algorithms[algorithm].hash, '', 'buffer'))

@@ -7,7 +7,8 @@ import { createStandIn, resolveKeys, type HmacKey, type KeyRules, type TrustedKe
 
 /**
  * Finds the secrets of a key id: one, several (all are tried) or `undefined` where there is none. Nobody has proved the id
- * yet: use it to look up keys and for nothing else. Answers are remembered for `keyCacheSeconds`, none as well as some.
+ * yet: use it to look up keys and for nothing else. Answers are remembered for `keyCacheSeconds`, none as well as some;
+ * that an id is in use just now can be told by the time of an answer, so ids are no secrets.
  * Throwing, answering too late (`judgeTimeoutMs` of guard) or giving a key that may not be used is 503.
  */
 export type KeyResolver = (keyId: string) => KeyAnswer | Promise<KeyAnswer>
@@ -36,6 +37,8 @@ interface Answer { readonly keys: readonly TrustedKey[], readonly askedAt: numbe
 
 export function createResolvedKeys (resolver: KeyResolver, rules: KeyRules, keyCacheSeconds: number): FindKeys {
   const answers = new BoundedCache<Answer>(keyCacheSeconds === 0 ? 0 : MAX_ANSWERS)
+  // Apart, because anybody can ask for ids that do not exist: they must not push out those that do.
+  const unknown = new BoundedCache<Answer>(keyCacheSeconds === 0 ? 0 : MAX_ANSWERS)
   const nobodysKey: HmacKey = { id: 'nobody', secret: randomBytes(64), ...(rules.provesTenant && { tenant: 'nobody' }) }
   // The longest answer there has been decides how many keys are tried for every id.
   let standIns: readonly TrustedKey[] = [createStandIn(rules)]
@@ -57,12 +60,14 @@ export function createResolvedKeys (resolver: KeyResolver, rules: KeyRules, keyC
   }
 
   return function findKeys (keyId, nowMs) {
-    const known = answers.get(keyId)
+    const known = answers.get(keyId) ?? unknown.get(keyId)
     if (known !== undefined && nowMs - known.askedAt < keyCacheSeconds * 1000) return padded(known.keys)
     return askResolver(() => resolver(keyId), (answer) => {
       const keys = readAnswer(answer, keyId)
-      // That there is none as well: if only those who exist were answered quickly, the time would tell who does.
-      answers.set(keyId, { keys, askedAt: nowMs })
+      // That there is none as well: if only those who exist were answered quickly when they come again, two tries would tell who does.
+      const [its, other] = keys.length > 0 ? [answers, unknown] : [unknown, answers]
+      its.set(keyId, { keys, askedAt: nowMs })
+      other.delete(keyId)
       return padded(keys)
     }, (cause) => unavailable('resolver', cause))
   }

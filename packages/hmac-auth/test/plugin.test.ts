@@ -62,6 +62,18 @@ t.test('a resolver is asked by key id, and what it knows is remembered for a whi
   t.same(asked.slice(2), ['nobody', 'nobody'], 'and no longer')
 })
 
+t.test('made-up key ids push no known one out of memory', async (t) => {
+  const asked: string[] = []
+  const { send } = await testApp(t, { keys: (keyId) => { asked.push(keyId); return keyId === KEY_ID ? { secret, tenant: TENANT } : undefined } })
+  t.equal((await send(signed())).statusCode, 200)
+  const madeUp = signed()
+  const input = String(madeUp.headers['signature-input'])
+  for (let i = 0; i < 11_000; i++) await send({ ...madeUp, headers: { ...madeUp.headers, 'signature-input': input.replace(KEY_ID, `made-up-${i}`) } })
+  t.equal((await send(signed())).statusCode, 200)
+  t.equal(asked.length, 11_001)
+  t.equal(asked.filter((keyId) => keyId === KEY_ID).length, 1)
+})
+
 t.test('an answer of a resolver that is no key is an outage, not a verdict', async (t) => {
   const wrong: readonly unknown[] = [
     '', 'secret', 5, true, {}, { secret: '' }, { secret: Buffer.alloc(0), tenant: TENANT }, { secret: Buffer.alloc(31, 1), tenant: TENANT }, { secret }, { secret, tenant: TENANT, id: 'another' },
