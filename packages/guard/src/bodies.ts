@@ -25,6 +25,7 @@ export class WatchedBody {
   readonly #watches: BodyWatch[] = []
   /** Bytes that the headers announced; `NaN` where they did not. */
   readonly #length: number
+  readonly #listener = (piece: unknown): void => { this.#take(piece) }
   #seen = 0
   #fault: AuthError | undefined
 
@@ -33,7 +34,7 @@ export class WatchedBody {
     this.#raw = raw
     this.#isEmpty = !hasBody(request)
     this.#length = Number(raw.headers['content-length'])
-    if (!this.#isEmpty) lookOn(raw, (piece) => { this.#take(piece) })
+    if (!this.#isEmpty) lookOn(raw, this.#listener)
   }
 
   /** True once all of it has been read, or where there is none; no more where the client breaks an HTTP/2 stream off after that. */
@@ -88,7 +89,8 @@ export class WatchedBody {
 
   /** True if somebody has taken the listeners off the stream, and read of it what nobody here has seen. */
   get #wasHidden (): boolean {
-    return !this.#isEmpty && (Number.isNaN(this.#length) ? this.#seen === 0 && this.#raw.readableDidRead : this.#seen !== this.#length)
+    if (this.#isEmpty) return false
+    return Number.isNaN(this.#length) ? !this.#raw.listeners('data').includes(this.#listener) : this.#seen !== this.#length
   }
 
   #take (piece: unknown): void {

@@ -15,8 +15,8 @@ import { Trial, type Verdict } from './trial.js'
 /**
  * For handlers of routes with `require({ body: 'stream' })`: resolves once the body has been read to its end and is what the
  * request's signature promised. Call it while or after reading; until it resolves, believe and answer nothing.
- * Rejects with the `AuthError` of the guard, with 415 `ERR_GUARD_BODY_UNREAD` where the connection closed before the end, or
- * with 503 `ERR_GUARD_BODY_UNVERIFIED` in a hook that comes before guard's own `preValidation`, which judges bodies.
+ * Rejects with the `AuthError` of the guard, with 415 `ERR_GUARD_BODY_UNREAD` where the connection closed before the end or the
+ * request has been answered, or with 503 `ERR_GUARD_BODY_UNVERIFIED` in a hook that comes before guard's own `preValidation`, which judges bodies.
  * Resolves at once where nothing of the body was to be judged.
  */
 export async function bodyVerified (request: FastifyRequest): Promise<void> {
@@ -87,7 +87,7 @@ function conclude ({ context: { state }, trial, startedAt }: Meeting, unmade: Ve
 }
 
 function endedUnjudged (state: RequestState): Verdict {
-  return state.endedUnjudged ? refusal('ERR_GUARD_BODY_UNREAD', { reason: 'connection-closed' }) : undefined
+  return state.endedUnjudged ? refusal('ERR_GUARD_BODY_UNREAD', { reason: 'ended-unjudged' }) : undefined
 }
 
 /** Judges what has been read by what one guard was owed, and then what rests on it. */

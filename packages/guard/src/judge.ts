@@ -220,7 +220,7 @@ function judgeRequirements (leaf: GuardNode, judgement: Judgement, trial: Trial,
   const { definition, requirements } = leaf
   for (let i = from; i < requirements.length; i++) {
     try {
-      const more = requirements[i]!.judge(judgement, { request: trial.request, tenant: trial.tenant })
+      const more = requirements[i]!.judge(judgement, { request: trial.request, tenant: trial.tenant ?? judgement.principal?.tenant })
       if (isThenable(more)) return requireLater(leaf, { judgement, more, next: i + 1, claims }, trial)
       if (!areClaims(more)) return unclaimable()
       if (more !== undefined) claims = [...claims, ...more]

@@ -35,7 +35,9 @@ export function installStages (app: FastifyInstance): void {
   app.addHook('onSend', function sallyportAnswer (request, reply, payload, done) {
     const state = knownState(request)
     if (state === undefined) { done(); return }
-    if (state.handlerReads && state.duties.length > 0 && reply.statusCode < 400) {
+    const isUnjudged = state.duties.length > 0
+    if (isUnjudged) endUnjudged(state)
+    if (isUnjudged && state.handlerReads && reply.statusCode < 400) {
       // Once: what an error handler makes of it is the answer.
       state.handlerReads = false
       discard(payload)
@@ -90,7 +92,8 @@ function handlerJudges (request: FastifyRequest, { state, places }: StageContext
 
 /** Where all that could be claimed is claimed, guards are told, and credentials go. */
 function committed (request: FastifyRequest, reply: FastifyReply, { state, refused }: { readonly state: RequestState, readonly refused: Verdict }): Verdict {
-  const verdict = refused ?? announceCommit(request, state.passed)
+  // Whoever answered while claims were being made has ended the request.
+  const verdict = refused ?? (reply.sent ? refusal('ERR_GUARD_STAGE_LATE', { reason: 'answered' }) : announceCommit(request, state.passed))
   if (verdict !== undefined) return refuseAfterwards(request, state, verdict)
   // Now and not later: what the body is refused with (413, 400) goes through error handlers and their logs.
   const unhidden = hideCredentials(request, state.places, false)
@@ -100,17 +103,19 @@ function committed (request: FastifyRequest, reply: FastifyReply, { state, refus
 }
 
 /**
- * What was claimed before the body came is given back if the client goes before its end, or is answered before it has been judged. A
- * verdict that comes later can't pass on claims that are no longer held.
+ * What was claimed before the body came is given back if the client goes before its end. Answers without a verdict give it back on
+ * their way out, those that take another way when they have been sent.
  */
 function giveBackUnlessMet (body: WatchedBody, state: RequestState, reply: FastifyReply): void {
-  const end = (): void => {
-    if (state.duties.length === 0) return
-    state.endedUnjudged = true
-    giveBackClaims(state)
-  }
-  body.whenGone(end)
-  reply.raw.once('finish', end)
+  body.whenGone(() => { endUnjudged(state) })
+  reply.raw.once('finish', () => { endUnjudged(state) })
+}
+
+/** A verdict that comes later can't pass on claims that are no longer held. */
+function endUnjudged (state: RequestState): void {
+  if (state.duties.length === 0) return
+  state.endedUnjudged = true
+  giveBackClaims(state)
 }
 
 function failed (settle: (refused: AuthError) => void): (cause: unknown) => void {

@@ -81,7 +81,7 @@ export interface RequestState {
   handlerReads: boolean
   /** Judges the body, once, and gives the refusal where there is one. */
   verified: (() => Promise<AuthError | undefined>) | undefined
-  /** True once the request has ended, and its claims were given back, without a verdict on its body: none can pass any more. */
+  /** True once the client has gone, or is being answered, without a verdict on the body: claims are given back, and none can pass any more. */
   endedUnjudged: boolean
   /** Claims that may still have to be given back. */
   made: readonly MadeClaim[]

@@ -230,6 +230,20 @@ const slowVerdicts: Readonly<Record<string, (app: FastifyInstance, store: MapSto
       await sleep(40)
       await bodyVerified(request).then(reach, () => undefined)
     })
+  },
+  'a handler that answers while it asks' (app, store, reach) {
+    app.addContentTypeParser('text/slow', (_request, payload, done) => { done(null, payload) })
+    app.post('/', { onRequest: digestGuard({ store }).require({ body: 'stream' }) }, async (request, reply) => {
+      const asked = bodyVerified(request).then(reach, () => undefined)
+      reply.send('too early')
+      const body = request.body as Readable
+      body.resume()
+      await asked
+    })
+  },
+  'a parser that fails' (app, store, reach) {
+    app.addContentTypeParser('text/slow', { parseAs: 'string' }, async () => { await sleep(40); throw new Error('it does not parse') })
+    app.post('/', { onRequest: digestGuard({ store }) }, () => { reach(); return 'reached' })
   }
 }
 
@@ -266,6 +280,19 @@ for (const [title, route] of Object.entries(slowVerdicts)) {
     })
   }
 }
+
+t.test('a request that was answered while its claim was being made holds none', async (t) => {
+  const store = new MapStore()
+  store.before = async () => sleep(60)
+  const claim: Claim = { store, key: 'k', expiresAtMs: Date.now() + 60_000, storeTimeoutMs: 250 }
+  const app = await guardedApp(t)
+  let reached = 0
+  app.addHook('onRequest', (_request, reply, done) => { setTimeout(() => { reply.code(504).send('too late') }, 20); done() })
+  app.get('/', { onRequest: keyGuard('alpha', { judge: () => ({ identity: 1, claims: [claim] }) }) }, () => { reached++; return 'reached' })
+  t.equal((await app.inject({ url: '/', headers: { 'x-alpha': 'pass' } })).statusCode, 504)
+  await until(() => store.released.length > 0)
+  t.same([store.keys.size, reached], [0, 0])
+})
 
 t.test('what an upload claimed that never had its turn on a connection is given back', async (t) => {
   const store = new MapStore()

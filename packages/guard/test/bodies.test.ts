@@ -142,11 +142,17 @@ t.test('a body that was read unseen is refused: by a parser that takes all liste
   const { app, reached } = await served(t, digestGuard(), {
     prepare (app) {
       app.addContentTypeParser('application/off', (_request, payload, done) => { payload.removeAllListeners('data').resume().once('end', () => { done(null) }) })
+      app.addContentTypeParser('application/later', (_request, payload, done) => {
+        payload.once('data', () => { payload.removeAllListeners('data').resume() })
+        payload.once('end', () => { done(null) })
+      })
     }
   })
   for (const length of [undefined, 3]) {
     const { status } = await sendHttp1(app, { headers: { 'content-type': 'application/off', 'x-digest': digestOf('') }, body: ['abc'], ...(length !== undefined && { length }) })
     t.equal(status, 415)
+    const later = await sendHttp1(app, { headers: { 'content-type': 'application/later', 'x-digest': digestOf('abc') }, body: ['abc', 20, 'def'], ...(length !== undefined && { length: 6 }) })
+    t.equal(later.status, 415)
   }
   t.equal(reached.length, 0)
 

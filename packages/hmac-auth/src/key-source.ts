@@ -1,14 +1,13 @@
 /** Where keys come from: a list, or the user's resolver. The one place that waits for somebody else. */
 
-import { randomBytes } from 'node:crypto'
 import { askResolver, BoundedCache, type AuthError } from '@sallyport/guard'
 import { refusal, type HmacAuthReason } from './errors.js'
 import { createStandIn, resolveKeys, type HmacKey, type KeyRules, type TrustedKey } from './keys.js'
 
 /**
  * Finds the secrets of a key id: one, several (all are tried) or `undefined` where there is none. Nobody has proved the id
- * yet: use it to look up keys and for nothing else. Answers are remembered for `keyCacheSeconds`, none as well as some;
- * that an id is in use just now can be told by the time of an answer, so ids are no secrets.
+ * yet: use it to look up keys and for nothing else. Answers are remembered for `keyCacheSeconds`, unless there is
+ * none: so the time of an answer can tell that an id exists, and ids are no secrets.
  * Throwing, answering too late (`judgeTimeoutMs` of guard) or giving a key that may not be used is 503.
  */
 export type KeyResolver = (keyId: string) => KeyAnswer | Promise<KeyAnswer>
@@ -37,9 +36,6 @@ interface Answer { readonly keys: readonly TrustedKey[], readonly askedAt: numbe
 
 export function createResolvedKeys (resolver: KeyResolver, rules: KeyRules, keyCacheSeconds: number): FindKeys {
   const answers = new BoundedCache<Answer>(keyCacheSeconds === 0 ? 0 : MAX_ANSWERS)
-  // Apart, because anybody can ask for ids that do not exist: they must not push out those that do.
-  const unknown = new BoundedCache<Answer>(keyCacheSeconds === 0 ? 0 : MAX_ANSWERS)
-  const nobodysKey: HmacKey = { id: 'nobody', secret: randomBytes(64), ...(rules.provesTenant && { tenant: 'nobody' }) }
   // The longest answer there has been decides how many keys are tried for every id.
   let standIns: readonly TrustedKey[] = [createStandIn(rules)]
   const padded = (keys: readonly TrustedKey[]): readonly TrustedKey[] => {
@@ -47,29 +43,32 @@ export function createResolvedKeys (resolver: KeyResolver, rules: KeyRules, keyC
     return keys.length === standIns.length ? keys : [...keys, ...standIns.slice(keys.length)]
   }
 
-  function readAnswer (answer: unknown, keyId: string): readonly TrustedKey[] {
-    const isNone = answer === undefined || answer === null || (Array.isArray(answer) && answer.length === 0)
-    try {
-      if (!isNone) return resolveKeys(Array.isArray(answer) ? answer : [answer], rules, 'answer', keyId)
-      // Made ready all the same, so that it takes as long.
-      resolveKeys([nobodysKey], rules, 'answer')
-      return []
-    } catch (cause) {
-      throw unavailable('resolved-key', cause)
-    }
-  }
-
   return function findKeys (keyId, nowMs) {
-    const known = answers.get(keyId) ?? unknown.get(keyId)
-    if (known !== undefined && nowMs - known.askedAt < keyCacheSeconds * 1000) return padded(known.keys)
+    const known = answers.get(keyId)
+    if (known !== undefined && isWithin(nowMs - known.askedAt, keyCacheSeconds * 1000)) return padded(known.keys)
     return askResolver(() => resolver(keyId), (answer) => {
-      const keys = readAnswer(answer, keyId)
-      // That there is none as well: if only those who exist were answered quickly when they come again, two tries would tell who does.
-      const [its, other] = keys.length > 0 ? [answers, unknown] : [unknown, answers]
-      its.set(keyId, { keys, askedAt: nowMs })
-      other.delete(keyId)
+      const keys = readAnswer(answer, rules, keyId)
+      // An answer that comes late must not take the place of one that was asked for after it.
+      if ((answers.get(keyId)?.askedAt ?? nowMs) > nowMs) return padded(keys)
+      // Only what exists is remembered: a client could ask for as many unknown ids as it likes.
+      if (keys.length > 0) answers.set(keyId, { keys, askedAt: nowMs })
+      else answers.delete(keyId)
       return padded(keys)
     }, (cause) => unavailable('resolver', cause))
+  }
+}
+
+/** False for a clock that was set back, too. */
+function isWithin (ageMs: number, limitMs: number): boolean {
+  return ageMs >= 0 && ageMs < limitMs
+}
+
+function readAnswer (answer: unknown, rules: KeyRules, keyId: string): readonly TrustedKey[] {
+  if (answer === undefined || answer === null) return []
+  try {
+    return resolveKeys(Array.isArray(answer) ? answer : [answer], rules, 'answer', keyId)
+  } catch (cause) {
+    throw unavailable('resolved-key', cause)
   }
 }
 
