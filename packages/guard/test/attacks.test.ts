@@ -275,6 +275,9 @@ for (const [title, route] of Object.entries(slowVerdicts)) {
         }
         await sleep(80)
       }
+      // On a busy machine the last verdict may take longer.
+      await until(() => reached === store.keys.size)
+      await sleep(80)
       t.ok(reached <= 1, `reached ${reached} times`)
       t.equal(reached, store.keys.size, 'and what was not done can be tried again')
     })
