@@ -48,7 +48,7 @@ export function createResolvedKeys (resolver: KeyResolver, rules: KeyRules, keyC
     if (known !== undefined && isWithin(nowMs - known.askedAt, keyCacheSeconds * 1000)) return padded(known.keys)
     return askResolver(() => resolver(keyId), (answer) => {
       const keys = readAnswer(answer, rules, keyId)
-      // An answer that comes late must not take the place of one that was asked for after it.
+      // An answer that comes late must not take the place of keys that were asked for after it.
       if ((answers.get(keyId)?.askedAt ?? nowMs) > nowMs) return padded(keys)
       // Only what exists is remembered: a client could ask for as many unknown ids as it likes.
       if (keys.length > 0) answers.set(keyId, { keys, askedAt: nowMs })
